@@ -1,9 +1,9 @@
 """Trains the weights that the classify example serves.
 
-    python3 -m venv /tmp/classify && /tmp/classify/bin/pip install scikit-learn==1.9.1
-    /tmp/classify/bin/python train.py
+    python3 -m venv env && env/bin/pip install scikit-learn==1.9.1
+    env/bin/python train.py
 
-Written: the weights in the folder of the share. The split is that of examples/digits, so its held-back pictures are new to these weights.
+Written: model/weights.json. The split is that of examples/digits, so its held-back pictures are new to these weights.
 Data: the digits set bundled with scikit-learn; examples/digits/CARD.md names its source and licence.
 """
 
@@ -16,7 +16,7 @@ from sklearn.model_selection import train_test_split
 
 SEED = 20261122
 LEVELS = 16.0
-WEIGHTS = Path(__file__).parent / ".fun/nas/auto-default/classify/model/weights.json"
+WEIGHTS = Path(__file__).parent / "model/weights.json"
 
 pictures, truth = load_digits(return_X_y=True)
 split = train_test_split(pictures / LEVELS, truth, test_size=0.2, stratify=truth, random_state=SEED)

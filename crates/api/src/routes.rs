@@ -21,7 +21,7 @@ use crate::guard::{RouteAccess, guard};
 use crate::openapi::{Doc, says};
 use crate::{
     Api, audit, backup, costs, devices, exec, functions, images, jobs, keys, logs, metrics, models, openapi, pools,
-    provision, requests, secrets, server, tasks, versions,
+    provision, requests, roles, secrets, server, shares, tasks, versions,
 };
 
 /// An object whose fields are described elsewhere.
@@ -286,6 +286,60 @@ pub(crate) fn table() -> Vec<Entry> {
             "budget.remove",
             costs::remove_budget,
             says("Removes the budget of a function or a key").empty(204, "it is removed"),
+        ),
+        shows(
+            "/api/v1/role-map",
+            Operate,
+            roles::list,
+            says("Roles of Function Compute that are mapped to secrets").gives::<Vec<kip_wire::RoleInfo>>(),
+        ),
+        changes(
+            put(),
+            ROLE,
+            Admin,
+            "role.map",
+            roles::set,
+            says("Maps a role to the secrets of its credentials, for deployments from now on")
+                .takes::<kip_wire::RoleSettings>()
+                .gives::<kip_wire::RoleInfo>(),
+        ),
+        changes(
+            delete(),
+            ROLE,
+            Admin,
+            "role.forget",
+            roles::remove,
+            says("Forgets the mapping of a role").empty(204, "it is forgotten"),
+        ),
+        shows(
+            "/api/v1/shares",
+            Operate,
+            shares::list,
+            says("Shares whose folder is set").gives::<Vec<kip_wire::ShareInfo>>(),
+        ),
+        shows(
+            SHARE,
+            Operate,
+            shares::show,
+            says("A share, SERVER:/PATH or oss://BUCKET/PATH, with its folder").gives::<kip_wire::ShareInfo>(),
+        ),
+        changes(
+            put(),
+            SHARE,
+            Admin,
+            "share.set",
+            shares::set,
+            says("Sets the folder of a share, for deployments from now on")
+                .takes::<kip_wire::ShareSettings>()
+                .gives::<kip_wire::ShareInfo>(),
+        ),
+        changes(
+            delete(),
+            SHARE,
+            Admin,
+            "share.remove",
+            shares::remove,
+            says("Forgets the folder of a share").empty(204, "it is forgotten"),
         ),
         shows(
             "/api/v1/functions/{name}/evidence",
@@ -928,6 +982,10 @@ const IMAGES: &str = "/api/v1/images";
 const RECORDING: &str = "/api/v1/functions/{name}/recording";
 /// The budget of a function or a key.
 const BUDGET: &str = "/api/v1/budgets/{kind}/{name}";
+/// A role of Function Compute by its name.
+const ROLE: &str = "/api/v1/role-map/{role}";
+/// A share by its name.
+const SHARE: &str = "/api/v1/shares/{name}";
 /// What all functions together may take.
 const QUOTA: &str = "/api/v1/quota";
 /// Whether a device is out of use.

@@ -1,11 +1,12 @@
 //! What there is to say of each device: its memory by instance, what its driver shows, and who would be evicted next.
 
 use std::collections::{BTreeMap, HashSet};
+use std::path::Path;
 
 use kip_fleet::room::Gpu;
 use kip_fleet::{Now, Place};
 use kip_freezer::Report;
-use kip_spec::InstanceId;
+use kip_spec::{Bytes, InstanceId};
 use kip_wire::{DeviceReading, DeviceStatus, DeviceUser, OtherProgram};
 
 use crate::cell::now;
@@ -86,6 +87,36 @@ impl Shared {
         }
         found.sort_by_key(|(rank, _)| *rank);
         found.into_iter().map(|(_, user)| user).collect()
+    }
+
+    /// Who holds the memory of a device that an instance was granted, where nobody of this server does: an instance that starts would fail
+    /// when it loads. `None` where there is room, or the driver does not say.
+    pub(crate) async fn taken_by_others(&self, place: Place, gpu: Gpu) -> Option<String> {
+        let (Gpu::Slice(share), Some(number)) = (gpu, place.devices().next()) else { return None };
+        let report = self.meter.report(self.options.kip.clone()).await?;
+        let device = report.devices.iter().find(|device| device.index as usize == number)?;
+        let missing = share.checked_sub(device.memory.free).filter(|missing| *missing > 0)?;
+        let own: Vec<InstanceId> = self.with_placer(|placer| placer.on_device(place).map(|(id, _)| id).collect());
+        let ours = self.processes_of(&own).await;
+        let there = |process: u32| Path::new("/proc").join(process.to_string()).exists();
+        let others: Vec<(u32, u64)> = device
+            .holders
+            .iter()
+            .filter(|holder| !ours.contains(&holder.pid) && there(holder.pid))
+            .filter_map(|holder| Some((holder.pid, holder.bytes?)))
+            .collect();
+        // What our own instances hold beyond their shares is another matter.
+        if others.iter().fold(0u64, |sum, (_, bytes)| sum.saturating_add(*bytes)) < missing {
+            return None;
+        }
+        let list: Vec<String> =
+            others.iter().map(|(process, bytes)| format!("process {process} holds {}", Bytes(*bytes))).collect();
+        Some(format!(
+            "it needs {} of the device, {} are free, and {}; `kip device ls -v` shows them",
+            Bytes(share),
+            Bytes(device.memory.free),
+            list.join(", ")
+        ))
     }
 
     async fn processes_of(&self, instances: &[InstanceId]) -> HashSet<u32> {

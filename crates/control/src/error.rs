@@ -130,6 +130,20 @@ pub enum Error {
         /// For whom.
         qualifier: String,
     },
+    /// A share or its folder cannot be so.
+    #[error("{detail}")]
+    ShareInvalid {
+        /// What is wrong.
+        detail: String,
+        /// What to do.
+        hint: &'static str,
+    },
+    /// A role cannot be mapped so.
+    #[error("{detail}")]
+    RoleInvalid {
+        /// What is wrong.
+        detail: String,
+    },
     /// A budget cannot be so.
     #[error("{detail}")]
     BudgetInvalid {
@@ -176,6 +190,8 @@ impl Error {
             Self::HostNameTaken { .. } => code::HOST_NAME_TAKEN,
             Self::RevisionNotReady { .. } => code::REVISION_NOT_READY,
             Self::NoProvision { .. } | Self::Declared { .. } => code::NO_PROVISION,
+            Self::ShareInvalid { .. } => code::SHARE_INVALID,
+            Self::RoleInvalid { .. } => code::ROLE_MAP_INVALID,
             Self::BudgetInvalid { .. } => code::BUDGET_INVALID,
             Self::NoBudget { .. } => code::NO_BUDGET,
             Self::ShuttingDown => code::SHUTTING_DOWN,
@@ -244,6 +260,10 @@ impl From<Error> for Problem {
             Error::RevisionNotReady { function, serving, .. } => problem.hint(format!(
                 "`kip why {function}` says why; publish the revision that serves instead: kip version publish {function} --revision {serving}"
             )),
+            Error::ShareInvalid { hint, .. } => problem.hint(*hint),
+            Error::RoleInvalid { .. } => {
+                problem.hint("set the secrets NAME.id and NAME.secret (kip secret set NAME.id), then --role-map ROLE=NAME")
+            }
             Error::BudgetInvalid { .. } => problem.hint("write an amount above 0 such as 12.50"),
             Error::NoBudget { .. } => problem.hint("`kip budget ls` shows the budgets"),
             Error::NoProvision { .. } => problem.hint("`kip provision ls` shows what is"),

@@ -168,8 +168,14 @@ impl Shared {
             Operate::Start { place } => {
                 let devices = devices::of_instance(&self.options, &version, instance, place);
                 let order = version.order(instance, &self.options, devices);
+                let taken = self.taken_by_others(place, version.policy().need.gpu).await;
                 let began = kip_host::clock::boot_millis();
                 let started = match self.revealed(&version.spec) {
+                    _ if taken.is_some() => Err(StartError {
+                        problem: StartProblem::DeviceTaken,
+                        detail: taken.unwrap_or_default(),
+                        last_lines: Vec::new(),
+                    }),
                     Ok(secrets) => {
                         body.start(Order { memo: self.memo(cell, instance).to_string(), secrets, ..order }).await
                     }
@@ -414,6 +420,8 @@ pub(crate) fn failure_of(error: &StartError) -> StartFailure {
         StartProblem::CodeChanged => StartFailure::CodeChanged,
         StartProblem::CodeMissing => StartFailure::CodeMissing,
         StartProblem::CodeReadOnly => StartFailure::CodeReadOnly,
+        StartProblem::MountImpossible => StartFailure::MountImpossible,
+        StartProblem::ShareMissing => StartFailure::ShareMissing,
         StartProblem::SecretMissing => StartFailure::SecretMissing,
         StartProblem::SpawnFailed => StartFailure::SpawnFailed,
         StartProblem::Exited { code, signal } => StartFailure::Exited(ProgramExit { code, signal }),
@@ -426,5 +434,6 @@ pub(crate) fn failure_of(error: &StartError) -> StartFailure {
         StartProblem::ImagePlatform => StartFailure::ImagePlatform,
         StartProblem::ContainerRefused => StartFailure::ContainerRefused,
         StartProblem::DeviceMissing => StartFailure::DeviceMissing,
+        StartProblem::DeviceTaken => StartFailure::DeviceTaken,
     }
 }

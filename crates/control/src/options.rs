@@ -91,6 +91,8 @@ pub struct Options {
     pub results: PathBuf,
     /// How folders of functions are captured at deployments.
     pub code: CodeOptions,
+    /// The folder below which shares have theirs.
+    pub storage: PathBuf,
     /// Instances on which work of an earlier server goes on that somebody holds, one for each piece of work.
     pub held: Vec<InstanceId>,
     /// Freezing by the driver of the devices, where they are qualified.

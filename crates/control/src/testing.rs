@@ -40,6 +40,7 @@ pub async fn open(data: &Path, boot: u32, stores: Stores, host: bool) -> (Contro
         kip: PathBuf::from("/proc/self/exe"),
         logs: data.join("logs"),
         results: data.join("jobs"),
+        storage: data.join("storage"),
         code: CodeOptions {
             snapshots: kip_snapshot::Snapshots::new(data.join("snapshots")),
             limits: kip_snapshot::Limits::default(),

@@ -208,6 +208,7 @@ impl Version {
             ready,
             startup: spec.timeouts.startup,
             ports: spec.ports.clone(),
+            port: spec.resources.port,
             devices,
             initialize: spec.lifecycle.initialize.clone(),
             pre_stop: spec.lifecycle.pre_stop.clone(),

@@ -73,6 +73,8 @@ pub struct Order {
     pub startup: Millis,
     /// Names of further ports that it gets, each in `PORT_<NAME>`.
     pub ports: Vec<String>,
+    /// The port that its program listens on whatever it is told; any free one otherwise.
+    pub port: Option<u16>,
     /// Its devices, on a host that has any.
     pub devices: Option<Devices>,
     /// The initialize hook, for the contract's variables and headers.
@@ -213,6 +215,10 @@ pub enum StartProblem {
     CodeMissing,
     /// It ended first, because it writes into its folder, which is read-only.
     CodeReadOnly,
+    /// This host gives it no mounts, and it needs some.
+    MountImpossible,
+    /// The folder of a share is not there.
+    ShareMissing,
     /// A secret that it needs cannot be read.
     SecretMissing,
     /// The system refused otherwise.
@@ -248,6 +254,8 @@ pub enum StartProblem {
     ContainerRefused,
     /// A device of the instance is not in its container.
     DeviceMissing,
+    /// Programs of others hold the memory of its device.
+    DeviceTaken,
 }
 
 /// Why an operation on a running instance failed.

@@ -12,6 +12,7 @@ use http_body_util::Full;
 use kip_host::http_client;
 use kip_spec::InstanceId;
 use kip_spec::account::{ACCOUNT, REGION};
+use kip_spec::container::Mount;
 use kip_spec::function::Hook;
 use kip_spec::qualifier::LATEST;
 use kip_spec::reference::escaped;
@@ -39,11 +40,18 @@ pub(crate) struct HostView<'a> {
     pub(crate) places: bool,
 }
 
+/// Where code of Function Compute is.
+const CODE: &str = "/code";
 /// Where layers of Function Compute are.
 const LAYERS: &str = "/opt";
 /// What is searched in layers, by the variable that says so.
 const SEARCHED: [(&str, &str); 4] =
     [("PATH", "bin"), ("LD_LIBRARY_PATH", "lib"), ("PYTHONPATH", "python"), ("NODE_PATH", "nodejs/node_modules")];
+
+/// Whether a folder is shared storage, and neither code nor layers.
+pub(crate) fn is_share(folder: &Mount) -> bool {
+    ![CODE, LAYERS].contains(&folder.target.as_str())
+}
 
 /// The folder that a process starts in, if it sees that at another path.
 pub(crate) fn directory(order: &Order, places: bool) -> Option<&str> {

@@ -12,13 +12,25 @@ use parking_lot::Mutex;
 pub struct Ports(Mutex<HashMap<InstanceId, Vec<u16>>>);
 
 impl Ports {
-    /// Ports for an instance, which no other instance is given until they are released.
+    /// Ports for an instance, which no other instance is given until they are released. The first one may be settled.
     ///
     /// # Errors
-    /// When none is free.
-    pub(crate) fn reserve(&self, instance: InstanceId, number: usize) -> io::Result<Vec<u16>> {
+    /// When none is free, or somebody has the one that is settled.
+    pub(crate) fn reserve(&self, instance: InstanceId, number: usize, first: Option<u16>) -> io::Result<Vec<u16>> {
         const TRIES: usize = 100;
         let mut ports: Vec<u16> = Vec::with_capacity(number);
+        if let Some(first) = first {
+            TcpListener::bind((Ipv4Addr::LOCALHOST, first))?;
+            let mut given = self.0.lock();
+            if given.iter().any(|(other, given)| *other != instance && given.contains(&first)) {
+                return Err(io::ErrorKind::AddrInUse.into());
+            }
+            ports.push(first);
+            given.insert(instance, ports.clone());
+            if ports.len() == number {
+                return Ok(ports);
+            }
+        }
         for _ in 0..TRIES + number {
             let port = free_port()?;
             let mut given = self.0.lock();
@@ -66,4 +78,24 @@ impl Ports {
 /// A port that nobody has now. Somebody else may take it before the instance does; readiness checks whose it is.
 fn free_port() -> io::Result<u16> {
     Ok(TcpListener::bind((Ipv4Addr::LOCALHOST, 0))?.local_addr()?.port())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_settled_port_is_one_instances() {
+        let ports = Ports::default();
+        let id = |sequence| InstanceId { boot: 1, core: 1, sequence };
+        let (one, other) = (id(1), id(2));
+        let settled = free_port().unwrap();
+        assert_eq!(ports.reserve(one, 2, Some(settled)).unwrap()[0], settled);
+        assert!(ports.reserve(other, 1, Some(settled)).is_err(), "an instance has it");
+        ports.release(one);
+        let holder = TcpListener::bind((Ipv4Addr::LOCALHOST, settled)).unwrap();
+        assert!(ports.reserve(other, 1, Some(settled)).is_err(), "another program has it");
+        drop(holder);
+        assert_eq!(ports.reserve(other, 1, Some(settled)).unwrap(), [settled]);
+    }
 }

@@ -79,6 +79,7 @@ pub(crate) fn check(config: &Map<String, Value>, is_new: bool) -> FcResult<()> {
     for name in ["customRuntimeConfig", "customContainerConfig", "gpuConfig", "instanceLifecycleConfig", "nasConfig"] {
         object(config, name)?;
     }
+    crate::shares::check(config)?;
     if let Some(runtime) = object(config, "customRuntimeConfig")? {
         words(runtime, "command")?;
         words(runtime, "args")?;

@@ -4,7 +4,7 @@ use std::path::Path;
 
 use kip_spec::container::Container;
 use kip_spec::function::{
-    Concurrency, FunctionSpec, GpuNeed, GpuResources, Hook, HttpAuth, Program, ReadyProbe, defaults,
+    Concurrency, FunctionSpec, GpuNeed, GpuResources, Hook, HttpAuth, Program, ReadyProbe, Strategy, defaults,
 };
 use kip_spec::reference::{self, Piece, pieces};
 use kip_spec::{Bytes, FunctionName, MilliCpu, Millis};
@@ -16,6 +16,8 @@ use crate::request::text;
 
 /// The variable that sets the size of `/dev/shm` of a container, bytes.
 const SHARED_MEMORY: &str = "FCGPU_RUNTIME_SHMSIZE";
+/// The variable that says that a program listens on its configured port whatever it is told.
+const FIXED_PORT: &str = "KIPWAKE_FIXED_PORT";
 /// The vendor's own default, seconds.
 const TIMEOUT: u64 = 3;
 /// Of an initializer and a pre-stop hook without one, seconds.
@@ -62,7 +64,30 @@ pub(crate) fn fresh(name: FunctionName, config: &Map<String, Value>, tree: &Path
     spec.http.auth = HttpAuth::Key;
     set_timeout(&mut spec, TIMEOUT);
     apply(config, &mut spec)?;
+    set_port(config, &mut spec)?;
     Ok(spec)
+}
+
+/// Settles the port of a program that listens on the configured one whatever it is told. Others get a port for each instance.
+pub(crate) fn set_port(config: &Map<String, Value>, spec: &mut FunctionSpec) -> FcResult<()> {
+    let variable = config.get("environmentVariables").and_then(|all| all[FIXED_PORT].as_str());
+    let fixed = match variable {
+        None | Some("" | "false") => false,
+        Some("true") => true,
+        Some(other) => return Err(FcError::invalid(format!("{FIXED_PORT} is true or false, not `{other}`"))),
+    };
+    let was = spec.resources.port.take();
+    let port = object(config, "customRuntimeConfig")?.map(|of| number(of, "port", 0, 65_535)).transpose()?.flatten();
+    let is_program = matches!(spec.program, Program::Command { .. });
+    if fixed && is_program {
+        let port = port.filter(|port| *port > 0).unwrap_or(CONTAINER_PORT);
+        spec.resources.port = u16::try_from(port).ok();
+        (spec.instances.max, spec.deploy.strategy) = (1, Strategy::Recreate);
+    } else if was.is_some() {
+        spec.instances.max = defaults::INSTANCES.max;
+        spec.deploy.strategy = Strategy::default();
+    }
+    Ok(())
 }
 
 /// The command of a configuration over a tree of code.
@@ -312,6 +337,23 @@ mod tests {
         assert_eq!(render(&made)["environmentVariables"]["PATH"], "/code/bin:/usr/bin:/code/");
         let image = json!({"runtime": "custom-container", "customContainerConfig": {"image": "a"}, "environmentVariables": environment});
         assert_eq!(spec(image).unwrap().env["PATH"], "/code/bin:/usr/bin:/code");
+    }
+
+    #[test]
+    fn a_program_that_insists_on_its_port_has_it_alone() {
+        let config = |variable: &str, port: u16| json!({"runtime": "custom", "customRuntimeConfig": {"command": ["x"], "port": port}, "environmentVariables": {FIXED_PORT: variable}});
+        let made = spec(config("true", 8_000)).unwrap();
+        assert_eq!((made.resources.port, made.instances.max), (Some(8_000), 1));
+        assert_eq!(made.deploy.strategy, Strategy::Recreate);
+        assert_eq!(spec(config("true", 0)).unwrap().resources.port, Some(9_000));
+        let mut other = made;
+        set_port(config("false", 8_000).as_object().unwrap(), &mut other).unwrap();
+        assert_eq!((other.resources.port, other.instances.max), (None, defaults::INSTANCES.max));
+        assert_eq!(
+            spec(json!({"runtime": "custom", "customRuntimeConfig": {"port": 9000}})).unwrap().resources.port,
+            None
+        );
+        assert!(spec(config("yes", 1)).is_err());
     }
 
     #[test]

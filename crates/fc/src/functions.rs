@@ -1,7 +1,9 @@
 //! Functions: made, shown, changed, removed, listed; their code.
 
+use std::collections::BTreeMap;
+
 use axum::response::Response;
-use kip_control::{Direction, LATEST};
+use kip_control::{Control, Direction, LATEST};
 use kip_host::clock::wall_millis;
 use kip_spec::function::FunctionSpec;
 use kip_spec::{FunctionName, VersionId, code};
@@ -10,8 +12,8 @@ use kip_wire::Role;
 use serde_json::{Map, Value, json};
 
 use crate::code::CodeInfo;
-use crate::config::check;
-use crate::declaration::{Runtime, apply, fresh, program, runtime};
+use crate::config::{check, object};
+use crate::declaration::{Runtime, apply, fresh, program, runtime, set_port};
 use crate::error::{FcError, FcResult};
 use crate::query::{listed, page};
 use crate::record::FunctionRecord;
@@ -19,7 +21,7 @@ use crate::request::{Request, empty, json, required, text};
 use crate::sent_code::keep;
 use crate::settings::{self, DISABLED, TAGS};
 use crate::view::FunctionView;
-use crate::{Fc, code_address, layers, tags};
+use crate::{Fc, code_address, layers, shares, tags};
 
 /// Checksums of code that are remembered.
 const MOST_CHECKSUMS: usize = 10_000;
@@ -64,8 +66,12 @@ async fn create_over(
 ) -> FcResult<()> {
     let tree = code.as_ref().map(|code| fc.codes.tree(&code.sha256)).unwrap_or_default();
     let layers = layers::resolve(fc, &config).await?;
+    let mounts = shares::resolve(fc, &config).await?;
     let mut spec = fresh(parse(&name)?, &config, &tree)?;
     layers::place(&mut spec, layers);
+    shares::place(&mut spec, mounts);
+    set_device_type(fc, &config, &mut spec)?;
+    set_credentials(fc, &config, &mut spec).await?;
     let record = FunctionRecord { config, created: Some(wall_millis()), code };
     // Whoever makes it in the same moment is not overwritten.
     let author = Author { if_match: Some(Seq(0)), ..request.author() };
@@ -172,6 +178,14 @@ async fn change_over(
             view.name
         )));
     }
+    let mounts_changed = shares::FIELDS.iter().any(|name| change.contains_key(*name));
+    let mounts = if mounts_changed { shares::resolve(fc, &record.config).await? } else { shares::placed(&spec) };
+    if mounts_changed && !is_ours && !mounts.is_empty() {
+        return Err(FcError::refused(format!(
+            "the program of `{}` is declared elsewhere, and mounts no shares: send code with runtime and customRuntimeConfig",
+            view.name
+        )));
+    }
     if code_changed || program_changed {
         if !is_ours {
             return Err(FcError::refused(format!(
@@ -186,10 +200,41 @@ async fn change_over(
     }
     if is_ours {
         layers::place(&mut spec, layers);
+        shares::place(&mut spec, mounts);
     }
     // What was sent before and differs now was changed by somebody else, which stays.
     apply(&change, &mut spec)?;
+    set_credentials(fc, &record.config, &mut spec).await?;
+    if is_ours {
+        set_port(&record.config, &mut spec)?;
+    }
+    if change.contains_key("gpuConfig") {
+        set_device_type(fc, &change, &mut spec)?;
+    }
     deploy(fc, spec, &record, Some(view), author).await
+}
+
+/// The credentials of a configuration's role, where the role is mapped to secrets. Variables that it sets itself stay.
+async fn set_credentials(fc: &Fc, config: &Map<String, Value>, spec: &mut FunctionSpec) -> FcResult<()> {
+    let role = text(config, "role")?.unwrap_or_default();
+    let off = ["All", "Env"].contains(&text(config, "disableInjectCredentials")?.unwrap_or_default());
+    let found = if role.is_empty() || off { BTreeMap::new() } else { fc.control.credentials(role).await? };
+    for variable in Control::credential_variables() {
+        spec.secrets.remove(variable);
+    }
+    let is_free = |(variable, _): &(String, _)| !spec.env.contains_key(variable);
+    let found: Vec<_> = found.into_iter().filter(is_free).collect();
+    spec.secrets.extend(found);
+    Ok(())
+}
+
+/// The type of device that a configuration asks for, where the settings of the server name one for it.
+fn set_device_type(fc: &Fc, config: &Map<String, Value>, spec: &mut FunctionSpec) -> FcResult<()> {
+    let asked = object(config, "gpuConfig")?.map(|gpu| text(gpu, "gpuType")).transpose()?.flatten();
+    if let (Some(asked), Some(gpu)) = (asked, &mut spec.resources.gpu) {
+        gpu.kind = fc.gpu_types.get(asked).cloned();
+    }
+    Ok(())
 }
 
 pub(crate) async fn remove(fc: &Fc, request: &Request) -> FcResult<Response> {

@@ -33,6 +33,7 @@ mod routes;
 mod sent_code;
 mod serve;
 mod settings;
+mod shares;
 mod sign;
 mod tags;
 mod tasks;
@@ -93,6 +94,10 @@ pub struct Options {
     pub code: PathBuf,
     /// The gateway, for the URLs of triggers.
     pub gateway: SocketAddr,
+    /// Whether instances of programs can have mounts of their own.
+    pub mounts: bool,
+    /// Types of devices by the vendor's. Other types are any device with the memory.
+    pub gpu_types: BTreeMap<String, String>,
     /// Where requests and refusals are counted.
     pub metrics: Metrics,
     /// The certificates of custom domains, which listeners with TLS use.
@@ -107,6 +112,8 @@ pub struct Fc {
     tasks: Tasks,
     metrics: Metrics,
     gateway: SocketAddr,
+    mounts: bool,
+    gpu_types: Arc<BTreeMap<String, String>>,
     codes: CodeStore,
     invoker: Invoker,
     nonces: Arc<Mutex<Nonces>>,
@@ -151,6 +158,8 @@ impl Fc {
             tasks,
             metrics: options.metrics,
             gateway: options.gateway,
+            mounts: options.mounts,
+            gpu_types: Arc::new(options.gpu_types),
             codes,
             invoker,
             nonces: Arc::new(Mutex::new(Nonces::new(kip_host::clock::wall_millis().div_euclid(1_000)))),

@@ -1,7 +1,12 @@
 //! The code of a request: within its body, or uploaded before.
 
+use std::io::Read;
+use std::path::PathBuf;
+
 use base64::Engine as _;
 use base64::prelude::BASE64_STANDARD;
+use bytes::Bytes;
+use kip_spec::share::ShareName;
 use kip_spec::{Problem, code};
 use serde_json::Value;
 
@@ -29,6 +34,10 @@ pub(crate) async fn keep(fc: &Fc, request: &Request, code: Value) -> FcResult<Co
             decoded.into()
         }
         _ => match text(&given, "ossBucketName")?.filter(|bucket| !bucket.is_empty()) {
+            Some(bucket) if bucket != crate::uploads::BUCKET => {
+                turn = fc.turns.clone().acquire_owned().await.ok();
+                of_bucket(fc, bucket, required(&given, "ossObjectName")?).await?
+            }
             Some(bucket) => {
                 turn = fc.turns.clone().acquire_owned().await.ok();
                 fc.places.take(&request.key, bucket, required(&given, "ossObjectName")?).await?
@@ -46,4 +55,31 @@ pub(crate) async fn keep(fc: &Fc, request: &Request, code: Value) -> FcResult<Co
             Err(wrong(format!("code.checksum is {sent}, and the archive's CRC-64 is {}", kept.checksum)))
         }
     }
+}
+
+/// An object of a bucket, whose folder is on this machine.
+async fn of_bucket(fc: &Fc, bucket: &str, object: &str) -> FcResult<Bytes> {
+    let name = ShareName::bucket(bucket, object);
+    let name = name.map_err(|error| FcError::new(code::SHARE_INVALID, "InvalidArgument", error.to_string()))?;
+    let path = PathBuf::from(fc.control.share(&name).await?.folder);
+    let root = PathBuf::from(fc.control.share(&ShareName::bucket(bucket, "").unwrap_or(name)).await?.folder);
+    let shown = path.display().to_string();
+    let read = move || -> std::io::Result<Vec<u8>> {
+        // A link in the bucket leads nowhere else.
+        if !path.canonicalize()?.starts_with(root.canonicalize()?) {
+            return Err(std::io::Error::other("it leads out of the bucket"));
+        }
+        let mut bytes = Vec::new();
+        let read = std::fs::File::open(&path)?.take(crate::uploads::LARGEST + 1).read_to_end(&mut bytes)?;
+        match u64::try_from(read) {
+            Ok(read) if read <= crate::uploads::LARGEST => Ok(bytes),
+            _ => Err(std::io::Error::other("it is larger than 500 MiB")),
+        }
+    };
+    let read = kip_host::tasks::blocking("read code", read).await;
+    let read = read.unwrap_or_else(|| Err(std::io::Error::other("the server is about to end")));
+    read.map(Bytes::from).map_err(|error| {
+        let said = format!("there is no object `{object}` in bucket `{bucket}`: {shown}: {error}");
+        FcError::new(code::CODE_ARCHIVE, "InvalidArgument", said)
+    })
 }

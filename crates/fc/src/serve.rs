@@ -102,7 +102,11 @@ fn admit(fc: &Fc, head: &Parts, path: &str, id: &RequestId) -> FcResult<Admissio
         }
     };
     tracing::debug!(operation = route.name, key = %key.name(), request = id.as_str(), "API of Function Compute");
-    let parameters: Vec<String> = parameters.iter().map(|part| decoded(part, false)).collect();
+    let mut parameters: Vec<String> = parameters.iter().map(|part| decoded(part, false)).collect();
+    if route.path.starts_with("functions/") {
+        // `service$function` is how functions of services are shown; a name of ours has no such letter.
+        parameters[0] = parameters[0].replacen('$', "-", 1);
+    }
     let function = route.path.starts_with("functions/").then(|| parameters[0].clone());
     let access = Access { role: route.role, function: function.as_deref() };
     key.allows(access).map_err(Problem::from)?;

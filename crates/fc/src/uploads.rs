@@ -35,7 +35,7 @@ use crate::request::json;
 /// The bucket, and the folder of it in which all objects are.
 pub(crate) const BUCKET: &str = "kipwake-uploads";
 /// Bytes of an archive that is sent this way, as the vendor has it.
-const LARGEST: u64 = 500 << 20;
+pub(crate) const LARGEST: u64 = 500 << 20;
 /// How long a place is there, milliseconds.
 const VALID: i64 = 1_800_000;
 /// Places of one key at once, and of all.

@@ -19,14 +19,16 @@ pub struct RoomNeed {
     pub gpu: Gpu,
     /// The kind of device asked for.
     pub kind: DeviceKind,
+    /// A port of the host that it alone has; 0 where any will do.
+    #[serde(default, skip_serializing_if = "is_zero")]
+    pub port: u16,
     /// Pools in which it cannot run, a bit for each in the order of the inventory.
     #[serde(default, skip_serializing_if = "is_zero")]
     pub barred: u64,
 }
 
-#[expect(clippy::trivially_copy_pass_by_ref, reason = "serde hands a reference")]
-fn is_zero(bits: &u64) -> bool {
-    *bits == 0
+fn is_zero<N: Default + PartialEq>(number: &N) -> bool {
+    *number == N::default()
 }
 
 /// What one instance needs of devices.
@@ -81,6 +83,7 @@ impl From<&Resources> for RoomNeed {
                 Some(GpuNeed::Measured) => Gpu::Cards(1),
             },
             kind: gpu.and_then(|gpu| gpu.kind.as_deref()).map_or(DeviceKind::ANY, DeviceKind::named),
+            port: resources.port.unwrap_or(0),
             barred: 0,
         }
     }
@@ -94,7 +97,7 @@ impl RoomNeed {
 
     /// Whether it needs nothing that is counted.
     pub fn is_nothing(&self) -> bool {
-        self.cpu == 0 && self.memory == 0 && self.gpu == Gpu::None
+        self.cpu == 0 && self.memory == 0 && self.gpu == Gpu::None && self.port == 0
     }
 
     /// What is kept of it in a state.
@@ -114,6 +117,8 @@ impl RoomNeed {
             memory: if ram { self.memory } else { 0 },
             gpu: if gpu { self.gpu } else { Gpu::None },
             kind: self.kind,
+            // A sleeper listens still.
+            port: self.port,
             barred: self.barred,
         }
     }
@@ -148,6 +153,9 @@ pub struct Shortage {
     pub gpu: bool,
     /// The quota over all functions, or a pool's maximum.
     pub quota: bool,
+    /// The port that it listens on.
+    #[serde(default)]
+    pub port: bool,
     /// All devices that would do are yielded: until when, boot time; `u64::MAX` where nobody knows.
     #[serde(default)]
     pub yielded: Option<u64>,
@@ -171,7 +179,13 @@ impl fmt::Display for Shortage {
         if self.pool {
             return f.write_str("a pool that answers");
         }
-        let words = [(self.gpu, "device memory"), (self.memory, "memory"), (self.cpu, "CPU"), (self.quota, "quota")];
+        let words = [
+            (self.gpu, "device memory"),
+            (self.memory, "memory"),
+            (self.cpu, "CPU"),
+            (self.quota, "quota"),
+            (self.port, "its port"),
+        ];
         let mut first = true;
         for (_, word) in words.iter().filter(|(lacks, _)| *lacks) {
             f.write_str(if first { "" } else { " and " })?;
@@ -196,6 +210,9 @@ impl fmt::Display for RoomNeed {
         }
         if self.cpu > 0 {
             parts.push(format!("{}.{:03} CPU", self.cpu / 1_000, self.cpu % 1_000));
+        }
+        if self.port > 0 {
+            parts.push(format!("port {}", self.port));
         }
         if parts.is_empty() { f.write_str("nothing") } else { f.write_str(&parts.join(", ")) }
     }

@@ -32,6 +32,10 @@ pub enum StartFailure {
     CodeMissing,
     /// It writes into its folder, which is read-only.
     CodeReadOnly,
+    /// The host gives it no mounts, and it needs some.
+    MountImpossible,
+    /// The folder of a share is not there.
+    ShareMissing,
     /// A secret that it needs cannot be read.
     SecretMissing,
     /// The operating system refused otherwise.
@@ -64,6 +68,8 @@ pub enum StartFailure {
     ContainerRefused,
     /// A device of the instance is not in its container.
     DeviceMissing,
+    /// Programs of others hold the memory of its device.
+    DeviceTaken,
     /// It needs more room than there is in all.
     NoRoom,
     /// No room became free in time.
@@ -346,6 +352,8 @@ impl StartFailure {
             Self::CodeChanged => code::CODE_CHANGED,
             Self::CodeMissing => code::CODE_MISSING,
             Self::CodeReadOnly => code::CODE_READ_ONLY,
+            Self::MountImpossible => code::MOUNT_IMPOSSIBLE,
+            Self::ShareMissing => code::SHARE_MISSING,
             Self::SecretMissing => code::SECRET_MISSING,
             Self::SpawnFailed => code::SPAWN_FAILED,
             Self::Exited(_) => code::EXITED_BEFORE_READY,
@@ -359,6 +367,7 @@ impl StartFailure {
             Self::ImagePlatform => code::IMAGE_PLATFORM,
             Self::ContainerRefused => code::CONTAINER_REFUSED,
             Self::DeviceMissing => code::DEVICE_NOT_IN_CONTAINER,
+            Self::DeviceTaken => code::DEVICE_TAKEN,
             Self::NoRoom | Self::NoRoomInTime => code::NO_CAPACITY,
             Self::InitializeFailed { .. } => code::INITIALIZE_FAILED,
             Self::CanaryFailed => code::CANARY_FAILED,
@@ -385,6 +394,8 @@ impl fmt::Display for StartFailure {
             Self::CodeChanged => f.write_str("a file that the version needs changed since it was deployed"),
             Self::CodeMissing => f.write_str("the files of the version are not there"),
             Self::CodeReadOnly => f.write_str("the program writes into its folder, which is read-only"),
+            Self::MountImpossible => f.write_str("this host gives the instance no mounts"),
+            Self::ShareMissing => f.write_str("the folder of a share is not there"),
             Self::SecretMissing => f.write_str("a secret that the instance needs cannot be read"),
             Self::SpawnFailed => f.write_str("the operating system refused to start the program"),
             Self::Exited(exit) => write!(f, "the program ended before it was ready, with {exit}"),
@@ -402,6 +413,7 @@ impl fmt::Display for StartFailure {
             Self::ImagePlatform => f.write_str("the image is for another architecture than the container engine's"),
             Self::ContainerRefused => f.write_str("the container engine refused to start the container"),
             Self::DeviceMissing => f.write_str("a device of the instance is not in its container"),
+            Self::DeviceTaken => f.write_str("programs that are not of this server hold the memory of its device"),
             Self::NoRoom => f.write_str("no host has what an instance needs, or the quota forbids it"),
             Self::NoRoomInTime => f.write_str("no room for an instance became free in time"),
             Self::InitializeFailed { status: 0 } => f.write_str("the initialize hook did not answer"),

@@ -30,7 +30,8 @@ pub(crate) fn open(
         pressure: options.pressure.clone(),
         ports: options.ports.clone(),
         devices: config.devices.iter().enumerate().map(device).collect(),
-        mounts: config.containers.mounts.clone(),
+        // Shares are for containers too.
+        mounts: config.containers.mounts.iter().chain([&config.storage]).cloned().collect(),
         remote: None,
     };
     let processes = ProcessBody::new(options, events.clone())?;

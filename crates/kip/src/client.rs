@@ -320,7 +320,13 @@ impl Client {
 }
 
 /// A name as one segment of a path, so that whatever was typed reaches the server as it is and is refused by name there.
+///
+/// `service$function`, as Function Compute shows functions of services, is the function `service-function`.
 pub(crate) fn segment(name: &str) -> String {
+    let is_plain = |part: &str| part.bytes().all(|byte| byte.is_ascii_alphanumeric() || matches!(byte, b'-' | b'_'));
+    if let Some((service, function)) = name.split_once('$').filter(|(one, other)| is_plain(one) && is_plain(other)) {
+        return format!("{service}-{function}");
+    }
     let mut segment = String::with_capacity(name.len());
     for byte in name.bytes() {
         if byte.is_ascii_alphanumeric() || matches!(byte, b'-' | b'_' | b'.' | b'~') {

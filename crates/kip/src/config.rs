@@ -3,6 +3,7 @@
 pub(crate) mod containers;
 mod functions;
 mod gateway;
+mod gpu_types;
 pub(crate) mod models;
 pub(crate) mod pools;
 mod settings;
@@ -78,11 +79,15 @@ pub(crate) struct Config {
     /// What instances may take of this host.
     pub(crate) inventory: Inventory,
     pub(crate) devices: Vec<Device>,
+    /// Types of devices by the vendor's.
+    pub(crate) gpu_types: BTreeMap<String, String>,
     /// Where instances can be, in the order in which pools are filled: as many as the inventory has.
     pub(crate) pools: Vec<pools::PoolSetting>,
     /// Devices that are not declared are found.
     pub(crate) find_devices: bool,
     pub(crate) over_use: OverUse,
+    /// Below it, shares of functions have their folders.
+    pub(crate) storage: PathBuf,
     /// A library that keeps programs to their share of a device.
     pub(crate) limiter: Option<PathBuf>,
     file: PathBuf,
@@ -120,19 +125,6 @@ pub(crate) struct Config {
     pub(crate) code: kip_snapshot::Limits,
 }
 
-/// What the settings file declares of machines.
-#[derive(Debug)]
-struct Hardware {
-    devices: Vec<Device>,
-    pools: Vec<pools::PoolSetting>,
-}
-
-impl Default for Hardware {
-    fn default() -> Self {
-        Self { devices: Vec::new(), pools: vec![pools::PoolSetting::local()] }
-    }
-}
-
 /// What is shown at `/metrics`, and to whom.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Metrics {
@@ -154,10 +146,10 @@ impl Config {
     pub(crate) fn read(data: &Path, named: Option<&Path>, flags: &Flags) -> Result<Self, Problem> {
         let mut values: BTreeMap<&'static str, Value> =
             SETTINGS.iter().map(|s| (s.key, Value { value: s.default.to_owned(), origin: Origin::Default })).collect();
-        let mut hardware = Hardware::default();
+        let mut declared = FileDeclarations::default();
         let file = named.map_or_else(|| data.join(FILE), Path::to_owned);
         match std::fs::read_to_string(&file) {
-            Ok(text) => hardware = read_file(&file, &text, &mut values)?,
+            Ok(text) => declared = read_file(&file, &text, &mut values)?,
             // A data directory that cannot be is for the one who makes it to explain.
             Err(error) if named.is_none() && matches!(error.kind(), ErrorKind::NotFound | ErrorKind::NotADirectory) => {
             }
@@ -186,13 +178,13 @@ impl Config {
             let value = address.trim_start_matches("http://").trim_end_matches('/').to_owned();
             values.insert("server.api", Value { value, origin: Origin::Flag { flag: "--api" } });
         }
-        Self::resolve(data, values, hardware, file)
+        Self::resolve(data, values, declared, file)
     }
 
     fn resolve(
         data: &Path,
         values: BTreeMap<&'static str, Value>,
-        Hardware { devices, pools }: Hardware,
+        FileDeclarations { devices, pools, gpu_types }: FileDeclarations,
         file: PathBuf,
     ) -> Result<Self, Problem> {
         let get = |key: &'static str| &values[key].value;
@@ -225,6 +217,7 @@ impl Config {
                 other => return Err(invalid(format!("sharing.over_use is charge or replace, not `{other}`"))),
             },
             devices,
+            gpu_types,
             file,
             filter: get("log.filter").clone(),
             low: parse::<Bytes>(&values, "disk.low", "a size such as 64MiB")?.0,
@@ -251,6 +244,7 @@ impl Config {
             isolation: functions::isolation(&values)?,
             code: functions::code(&values)?,
             access_log: gateway::access_log(data, &values)?,
+            storage: data.join(&values["storage.root"].value),
             traces: gateway::traces(&values)?,
             require_keys: match auto("gateway.require_keys") {
                 true => None,
@@ -377,7 +371,22 @@ where
     })
 }
 
-fn read_file(file: &Path, text: &str, values: &mut BTreeMap<&'static str, Value>) -> Result<Hardware, Problem> {
+/// What a file declares beside its settings.
+#[derive(Debug)]
+struct FileDeclarations {
+    devices: Vec<Device>,
+    pools: Vec<pools::PoolSetting>,
+    /// Types of devices by the vendor's.
+    gpu_types: BTreeMap<String, String>,
+}
+
+impl Default for FileDeclarations {
+    fn default() -> Self {
+        Self { devices: Vec::new(), pools: vec![pools::PoolSetting::local()], gpu_types: BTreeMap::new() }
+    }
+}
+
+fn read_file(file: &Path, text: &str, values: &mut BTreeMap<&'static str, Value>) -> Result<FileDeclarations, Problem> {
     let table: toml::Table = text.parse().map_err(|error: toml::de::Error| {
         invalid(format!("{} is not valid TOML", file.display())).cause(error.to_string().trim_end().to_owned())
     })?;
@@ -397,17 +406,21 @@ fn read_file(file: &Path, text: &str, values: &mut BTreeMap<&'static str, Value>
         let problem = invalid(format!("{}: there is no setting `{key}`", file.display()));
         problem.hint(format!("did you mean `{}`? `kip config show` lists all", near.unwrap_or_default()))
     };
-    let mut hardware = Hardware::default();
+    let mut declared = FileDeclarations::default();
     for (section, content) in &table {
         let here =
             |problem: Problem| Problem { message: format!("{}: {}", file.display(), problem.message), ..problem };
         match section.as_str() {
             "device" => {
-                hardware.devices = devices::read(content).map_err(here)?;
+                declared.devices = devices::read(content).map_err(here)?;
                 continue;
             }
             "pool" => {
-                hardware.pools = pools::read(content).map_err(here)?;
+                declared.pools = pools::read(content).map_err(here)?;
+                continue;
+            }
+            "gpu_types" => {
+                declared.gpu_types = gpu_types::read(content).map_err(here)?;
                 continue;
             }
             _ => {}
@@ -433,7 +446,7 @@ fn read_file(file: &Path, text: &str, values: &mut BTreeMap<&'static str, Value>
             values.insert(setting.key, Value { value, origin: Origin::File { path: file.to_owned() } });
         }
     }
-    Ok(hardware)
+    Ok(declared)
 }
 
 /// Refuses a variable that is nearly a setting's: it would be overlooked.
@@ -494,6 +507,7 @@ pub(crate) fn schema() -> serde_json::Value {
         })
         .collect();
     properties.insert("device".to_owned(), devices::schema());
+    properties.insert("gpu_types".to_owned(), gpu_types::schema());
     properties.insert("pool".to_owned(), pools::schema());
     serde_json::json!({
         "$schema": "https://json-schema.org/draft/2020-12/schema",

@@ -8,6 +8,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use jiff::tz::TimeZone;
 use kip_spec::people;
 use kip_spec::scaling::zone;
+use kip_spec::terminal::{is_obeyed, json};
 use serde::Serialize;
 use unicode_width::UnicodeWidthStr as _;
 
@@ -24,20 +25,29 @@ impl Output {
         Self { format }
     }
 
+    /// The same without progress.
+    pub(crate) fn quiet(self) -> Self {
+        Self { format: Format::Json }
+    }
+
     pub(crate) fn is_json(self) -> bool {
         self.format == Format::Json
     }
 
     /// A result: as JSON, or as the text that `text` makes of it.
     pub(crate) fn result<T: Serialize>(self, value: &T, text: impl FnOnce(&T) -> String) -> anyhow::Result<()> {
-        let shown =
-            if self.is_json() { json(&(serde_json::to_string_pretty(value)? + "\n")) } else { lines(&text(value)) };
+        let shown = if self.is_json() {
+            json(&(serde_json::to_string_pretty(value)? + "\n")).into_owned()
+        } else {
+            lines(&text(value))
+        };
         self.data(shown.as_bytes())
     }
 
     /// One of many results that keep coming: one JSON value a line, or text.
     pub(crate) fn line<T: Serialize>(self, value: &T, text: impl FnOnce(&T) -> String) -> anyhow::Result<()> {
-        let shown = if self.is_json() { json(&serde_json::to_string(value)?) } else { lines(&text(value)) };
+        let shown =
+            if self.is_json() { json(&serde_json::to_string(value)?).into_owned() } else { lines(&text(value)) };
         self.data((shown + "\n").as_bytes())
     }
 
@@ -93,21 +103,6 @@ fn lines(text: &str) -> String {
     let mut lines = text.split('\n').map(printable);
     let first = lines.next().unwrap_or_default().into_owned();
     lines.fold(first, |all, line| all + "\n" + &line)
-}
-
-/// JSON escapes the control characters of ASCII; terminals obey others too.
-fn json(text: &str) -> String {
-    let escaped = |c: char| match c {
-        '\n' => "\n".to_owned(),
-        c if is_obeyed(c) => format!("\\u{:04x}", u32::from(c)),
-        c => c.to_string(),
-    };
-    if text.chars().any(|c| c != '\n' && is_obeyed(c)) { text.chars().map(escaped).collect() } else { text.to_owned() }
-}
-
-/// Whether a terminal does something for a character in place of showing it. Those that turn the direction of text around are among them.
-fn is_obeyed(c: char) -> bool {
-    c.is_control() || matches!(c, '\u{200e}' | '\u{200f}' | '\u{202a}'..='\u{202e}' | '\u{2066}'..='\u{2069}')
 }
 
 /// What others wrote, fit for a terminal: colours are left out, and other control characters are shown instead of obeyed.

@@ -167,6 +167,7 @@ pub(crate) async fn serve(
         kip: own_program(),
         logs: data.join("logs"),
         results: data.join("jobs"),
+        storage: config.storage.clone(),
         code: kip_control::CodeOptions {
             snapshots: kip_snapshot::Snapshots::new(data.join(SNAPSHOTS)),
             limits: config.code,
@@ -221,8 +222,14 @@ pub(crate) async fn serve(
         supervisor: supervisor.clone(),
     };
     let gateway = Gateway::start(options, &control, &keys)?;
-    let options =
-        kip_fc::Options { code: data.join("code"), gateway: gateway.address(), metrics: metrics.clone(), certificates };
+    let options = kip_fc::Options {
+        code: data.join("code"),
+        gateway: gateway.address(),
+        mounts: capabilities.mounts,
+        gpu_types: config.gpu_types.clone(),
+        metrics: metrics.clone(),
+        certificates,
+    };
     let fc = Fc::open(control.clone(), keys.clone(), tasks.clone(), options).await?;
     let api_listener = listeners.api;
     let pause_method = capabilities.pause_method();
@@ -240,6 +247,7 @@ pub(crate) async fn serve(
         isolation_missing: capabilities.isolation_missing,
         isolated: capabilities.isolated,
         mounts: capabilities.mounts,
+        gpu_types: config.gpu_types.clone(),
     };
     let ready = Ready {
         gateway: format!("http://{}", about.gateway),

@@ -47,6 +47,13 @@ pub(crate) fn read(
         FunctionSettings { traffic: traffic::read(&section, report), rollout: rollout::read(&section, report) };
     let names = model_names(&section, report);
     source::check(&section, report);
+    if let (Some(field), Some(Program::Image(_) | Program::Model { .. })) = (section.field("port"), &program) {
+        let problem = refuse(&field, code::MANIFEST_CONTRADICTION, "`port` is for a program of this host");
+        report.add(
+            field.node.at,
+            problem.hint("write `container: {port: …}` for an image; a model has no port to choose"),
+        );
+    }
     let complete = report.count() == before;
     program.filter(|_| complete).map(|program| (FunctionSpec { names, ..shared(name, program) }, settings))
 }
@@ -76,7 +83,7 @@ pub(crate) fn read_shared(
     let runtime = runtime(section, report);
     let code = source::code(section, report);
     let (deploy, ports, idle_cpu) =
-        (deploy(section, report), ports(section, report), limits::idle_cpu(section, report));
+        (deploy(section, &resources, report), ports(section, report), limits::idle_cpu(section, report));
     move |name, program| FunctionSpec {
         name,
         code: code.of(&program),
@@ -292,11 +299,22 @@ pub(crate) fn texts(
     taken
 }
 
-fn deploy(function: &Section<'_>, report: &mut Report<'_>) -> Deploy {
+fn deploy(function: &Section<'_>, resources: &kip_spec::function::Resources, report: &mut Report<'_>) -> Deploy {
     const WORDS: [(&str, Strategy); 2] = [("rolling", Strategy::Rolling), ("recreate", Strategy::Recreate)];
     let section = function.section("deploy", &keys::DEPLOY, report);
+    let section_at = section.as_ref().map(|section| section.at).unwrap_or_default();
     let strategy = section.and_then(|section| word(&section.field("strategy")?, &WORDS, &[], report));
-    Deploy { strategy: strategy.unwrap_or_default() }
+    if strategy == Some(Strategy::Rolling) && resources.port.is_some() {
+        let problem =
+            kip_spec::Problem::new(code::MANIFEST_CONTRADICTION, "two versions cannot listen on one port at once");
+        report.add(
+            section_at,
+            problem.hint("write `strategy: recreate`, or leave `port` out and let the program listen on ${PORT}"),
+        );
+    }
+    // Two versions cannot have one port.
+    let usual = if resources.port.is_some() { Strategy::Recreate } else { Strategy::default() };
+    Deploy { strategy: strategy.unwrap_or(usual) }
 }
 
 /// `auto`, `tract`, `onnxruntime`, or the absolute path of a library of ONNX Runtime.

@@ -20,7 +20,11 @@ const LONGEST_TYPE: usize = 64;
 const MOST_CORES: MilliCpu = MilliCpu(10_000_000);
 
 pub(crate) fn resources(function: &Section<'_>, report: &mut Report<'_>) -> Resources {
-    let Some(section) = function.section("resources", &keys::RESOURCES, report) else { return Resources::default() };
+    let port = function.field("port").and_then(|field| count(&field, 1..=65_535, report));
+    let port = port.and_then(|port| u16::try_from(port).ok());
+    let Some(section) = function.section("resources", &keys::RESOURCES, report) else {
+        return Resources { port, ..Resources::default() };
+    };
     let cpu = section.field("cpu").and_then(|field| {
         let value: MilliCpu = quantity(&field, "a number of cores such as 2, 0.5 or 500m", report)?;
         let fits = value > MilliCpu(0) && value <= MOST_CORES;
@@ -31,7 +35,7 @@ pub(crate) fn resources(function: &Section<'_>, report: &mut Report<'_>) -> Reso
         fits.then_some(value)
     });
     let memory = section.field("memory").and_then(|field| size(&field, report));
-    Resources { cpu, memory, gpu: gpu(&section, report) }
+    Resources { cpu, memory, gpu: gpu(&section, report), port }
 }
 
 /// An amount of memory that is no slip.
@@ -119,6 +123,9 @@ pub(crate) fn instances(function: &Section<'_>, resources: &Resources, report: &
     if resources.gpu.is_some() {
         instances.max = defaults::INSTANCES_ON_A_DEVICE;
     }
+    if resources.port.is_some() {
+        instances.max = 1;
+    }
     let Some(section) = function.section("instances", &keys::INSTANCES, report) else { return instances };
     let min = section.field("min");
     let max = section.field("max");
@@ -132,6 +139,11 @@ pub(crate) fn instances(function: &Section<'_>, resources: &Resources, report: &
             report.add(field.node.at, problem.hint("write at least 1, or remove the function"));
         } else if let Some(value) = count(field, 1..=MOST_INSTANCES, report) {
             instances.max = value;
+            if value > 1 && resources.port.is_some() {
+                let message = format!("{value} instances cannot listen on one port");
+                let problem = refuse(field, code::MANIFEST_CONTRADICTION, message);
+                report.add(field.node.at, problem.hint("leave `port` out, and let the program listen on ${PORT}"));
+            }
         }
     }
     if let Some(field) = min

@@ -142,6 +142,11 @@ pub(crate) struct Function {
     #[serde(skip_serializing_if = "Vec::is_empty", default)]
     #[schemars(length(max = 100), inner(regex(pattern = r"^[A-Za-z0-9]([A-Za-z0-9._:+/-]{0,198}[A-Za-z0-9])?$")))]
     pub(crate) names: Vec<String>,
+    /// The port that the program listens on, whatever `PORT` says. The function has one instance then, and functions with the same port take
+    /// turns.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[schemars(range(min = 1, max = 65535))]
+    pub(crate) port: Option<u16>,
     /// Names of further ports: each instance gets a free one for each, in `PORT_<NAME>`.
     #[serde(skip_serializing_if = "Vec::is_empty", default)]
     #[schemars(length(max = 16), inner(length(max = 32), regex(pattern = r"^[A-Za-z][A-Za-z0-9_-]*$")))]

@@ -128,6 +128,7 @@ impl From<&FunctionSpec> for Function {
                 ModelRuntime::Library(path) => path.display().to_string(),
             }),
             names: spec.names.iter().map(ToString::to_string).collect(),
+            port: spec.resources.port,
             ports: spec.ports.clone(),
             deploy: (spec.deploy != function::Deploy::default()).then_some(Deploy {
                 strategy: Some(match spec.deploy.strategy {
@@ -251,7 +252,7 @@ fn job(spec: &FunctionSpec, job: &kip_spec::job::Job) -> Job {
 }
 
 fn resources(resources: &function::Resources) -> Option<Resources> {
-    if *resources == function::Resources::default() {
+    if *resources == (function::Resources { port: resources.port, ..function::Resources::default() }) {
         return None;
     }
     let gpu = resources.gpu.as_ref().map(|gpu| {

@@ -11,6 +11,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::mpsc::{Receiver, SyncSender, sync_channel};
 
 use kip_host::disk::Pressure;
+use kip_spec::terminal;
 use kip_store::RequestRecord;
 use serde::Serialize;
 use tokio::sync::oneshot;
@@ -178,14 +179,19 @@ impl Writer {
         }
         let mut text = Vec::with_capacity(batch.len() * 400);
         for entry in batch {
-            serde_json::to_writer(&mut text, &line(entry, self.query))?;
-            text.push(b'\n');
+            text.extend_from_slice(written(entry, self.query)?.as_bytes());
         }
         match &mut self.out {
             Sink::Stderr(out) => out.write_all(&text).and_then(|()| out.flush()),
             Sink::File(kept) => kept.write(&text),
         }
     }
+}
+
+/// A line of the file. Whoever looks at it in a terminal obeys no caller.
+fn written(entry: &Entry, query: bool) -> io::Result<String> {
+    let line = serde_json::to_string(&line(entry, query))?;
+    Ok(terminal::json(&line).into_owned() + "\n")
 }
 
 fn line(entry: &Entry, query: bool) -> Line<'_> {
@@ -306,6 +312,14 @@ mod tests {
         assert_eq!(shown(true)["path"], "/a\"b?token=secret");
         assert_eq!(shown(false)["time"], "2026-11-22T10:00:00.123Z");
         assert_eq!((&shown(false)["peer"], &shown(false)["key"]), (&"127.0.0.1".into(), &"k".into()));
+    }
+
+    #[test]
+    fn a_path_that_a_terminal_would_obey_is_escaped() {
+        let mut entry = entry();
+        entry.record.path = "/\u{9b}31m\u{202e}x".to_owned();
+        let text = written(&entry, false).unwrap();
+        assert!(text.contains("/\\u009b31m\\u202ex") && text.ends_with("}\n"), "{text}");
     }
 
     #[test]

@@ -60,7 +60,8 @@ pub(crate) fn convert(props: &Node, changes: &mut Vec<String>) -> Node {
     for key in OF_SERVICE {
         if let Some(node) = get(service, key) {
             changes.push(format!("`service.{key}` is `{key}` of {name}"));
-            made.push((key, node.clone()));
+            let is_auto = key == "nasConfig" && node.scalar() == Some("auto");
+            made.push((key, if is_auto { crate::share::auto(node.at, service_name) } else { node.clone() }));
         }
     }
     let role = get(service, "role").and_then(|role| role.scalar().map(|text| text_node(role.at, text)));

@@ -45,7 +45,9 @@ const NO_CLOUD: &str = "functions run on this machine";
 const NETWORK: &str = "there is no such network here: the function has the network of this machine";
 const LOG: &str = "the output is kept on this machine: `kip logs`";
 const SHARE: &str = "the share is not mounted: the function sees the folders of this machine";
-const ROLE: &str = "no credentials of a role are given to the function";
+/// What mounts are here. They are in force, so the note says where the files are.
+const MOUNT: &str = "a folder of this machine: `kip nas info` shows it";
+const ROLE: &str = "no credentials of a role are given to the function; --role-map ROLE=NAME names secrets for it";
 const DOMAIN: &str = "a name that the vendor makes up (auto) is left out: call the function's URL";
 const METRICS: &str = "requests are recorded in any case: `kip requests`";
 
@@ -81,7 +83,11 @@ pub(crate) const FUNCTION: &[Row] = &[
     ),
     ("customContainerConfig", Stored, ""),
     ("gpuConfig.gpuMemorySize", Mapped, ""),
-    ("gpuConfig.gpuType", Stored, "any card with that memory is used"),
+    (
+        "gpuConfig.gpuType",
+        Stored,
+        "any card with that memory is used; [gpu_types] of kipwake.toml names cards for types",
+    ),
     ("gpuMemorySize", WithoutEffect, "a key of an older version: `gpuConfig.gpuMemorySize` counts"),
     ("instanceLifecycleConfig.initializer.handler", Mapped, ""),
     ("instanceLifecycleConfig.initializer.timeout", Mapped, ""),
@@ -92,8 +98,12 @@ pub(crate) const FUNCTION: &[Row] = &[
     ("logConfig.enableRequestMetrics", Stored, METRICS),
     ("logConfig.enableInstanceMetrics", Stored, METRICS),
     ("logConfig.logBeginRule", Stored, "`kip logs --join` puts the lines of one record together"),
-    ("nasConfig", Stored, SHARE),
-    ("ossMountConfig", Stored, SHARE),
+    ("nasConfig", Mapped, MOUNT),
+    ("nasConfig.userId", Stored, ""),
+    ("nasConfig.groupId", Stored, ""),
+    ("nasConfig.mountPoints.enableTLS", Stored, ""),
+    ("ossMountConfig", Mapped, MOUNT),
+    ("ossMountConfig.mountPoints.endpoint", Stored, ""),
     ("polarFsConfig", Stored, SHARE),
     ("role", Stored, ROLE),
     ("vpcConfig", Stored, NETWORK),
@@ -150,8 +160,11 @@ pub(crate) const FUNCTION_1: &[Row] = &[
     ("service.role", Stored, ROLE),
     ("service.internetAccess", Stored, ""),
     ("service.logConfig", Stored, LOG),
-    ("service.nasConfig", Stored, SHARE),
-    ("service.ossMountConfig", Stored, SHARE),
+    ("service.nasConfig", Mapped, MOUNT),
+    ("service.nasConfig.userId", Stored, ""),
+    ("service.nasConfig.groupId", Stored, ""),
+    ("service.ossMountConfig", Mapped, MOUNT),
+    ("service.ossMountConfig.mountPoints.endpoint", Stored, ""),
     ("service.vpcConfig", Stored, NETWORK),
     ("service.tracingConfig", Stored, "traces are not sent there"),
     ("service.vpcBinding", Stored, NETWORK),
@@ -209,11 +222,9 @@ pub(crate) const TEMPLATE: &[Row] = &[
     ("Service.InternetAccess", Stored, ""),
     ("Service.VpcConfig", Stored, NETWORK),
     ("Service.LogConfig", Stored, LOG),
-    (
-        "Service.NasConfig",
-        Stored,
-        "not mounted: variables that begin with /mnt/auto name .fun/nas/auto-default/SERVICE beside the file",
-    ),
+    ("Service.NasConfig", Mapped, MOUNT),
+    ("Service.NasConfig.UserId", Stored, ""),
+    ("Service.NasConfig.GroupId", Stored, ""),
     ("Service.TracingConfig", Stored, "traces are not sent there"),
     ("Function.Handler", Mapped, ""),
     ("Function.Runtime", Mapped, ""),

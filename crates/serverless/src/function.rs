@@ -9,7 +9,7 @@ use serde_json::{Map, Value};
 
 use crate::checks::{NUMBERS, as_number, check_keys, check_numbers, check_program, environment, wrong};
 use crate::node::{at, get, items, json, pairs, text};
-use crate::project::{CodeSource, DeclaredFunction};
+use crate::project::{CodeSource, DeclaredFunction, RemoteCode};
 use crate::scope::{Scope, absolute};
 use crate::{Source, runtime, settings};
 
@@ -86,6 +86,11 @@ pub(crate) fn read(input: &FunctionInput<'_>, report: &mut Report<'_>) -> Option
     }
     for field in SENT.iter().filter(|field| **field != "runtime") {
         let Some(node) = get(props, field) else { continue };
+        if let Some(word) = node.scalar().filter(|_| *field == "nasConfig") {
+            let function = text(props, "functionName").unwrap_or_default();
+            config.extend(crate::share::of_word(word, function).map(|made| ((*field).to_owned(), made)));
+            continue;
+        }
         let made = MADE_BY_THE_TOOL.contains(field) && !matches!(node.kind, Kind::Map(_));
         let value = json(node);
         if !made && !is_empty(&value) {
@@ -170,7 +175,7 @@ pub(crate) fn join(functions: Vec<DeclaredFunction>, report: &mut Report<'_>) ->
             joined.push(function);
             continue;
         };
-        let path = |one: &DeclaredFunction| one.code.as_ref().map(|code| code.path.clone());
+        let path = |one: &DeclaredFunction| one.code.as_ref().map(|code| (code.path.clone(), code.from.clone()));
         if before.name == function.name && before.config == function.config && path(before) == path(&function) {
             let others = function.triggers.into_iter();
             let new: Vec<_> = others.filter(|one| before.triggers.iter().all(|other| other.name != one.name)).collect();
@@ -250,18 +255,27 @@ fn code_of(input: &FunctionInput<'_>, runtime: Option<&str>, report: &mut Report
             }
             None
         }
-        Some(node) if text(node, "ossBucketName").is_some() || !pairs(node).is_empty() => {
-            report.add(node.at, remote("in a bucket"));
-            None
+        Some(node) if !pairs(node).is_empty() => {
+            let (bucket, object) = (text(node, "ossBucketName"), text(node, "ossObjectName"));
+            let Some((bucket, object)) = bucket.zip(object) else {
+                report.add(node.at, remote("in a bucket without `ossBucketName` or `ossObjectName`"));
+                return None;
+            };
+            let from = RemoteCode::Bucket { bucket: bucket.to_owned(), object: object.to_owned() };
+            Some(CodeSource { path: std::path::PathBuf::new(), from: Some(from), place: report.place(node.at) })
         }
         Some(node) => {
             let path = node.scalar().unwrap_or_default();
+            if path.starts_with("http://") || path.starts_with("https://") {
+                let from = Some(RemoteCode::Address(path.to_owned()));
+                return Some(CodeSource { path: std::path::PathBuf::new(), from, place: report.place(node.at) });
+            }
             if path.contains("://") {
-                report.add(node.at, remote("at an address"));
+                report.add(node.at, remote("at an address that is neither http nor https"));
                 return None;
             }
             let path = absolute(input.source.directory, path).into();
-            Some(CodeSource { path, place: report.place(node.at) })
+            Some(CodeSource { path, from: None, place: report.place(node.at) })
         }
     }
 }

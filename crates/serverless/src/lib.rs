@@ -22,6 +22,7 @@ mod project;
 mod runtime;
 mod scope;
 mod settings;
+mod share;
 mod source;
 mod template;
 mod template_events;
@@ -38,6 +39,7 @@ pub use crate::effects::Effect;
 pub use crate::knative::{KnativeFile, KnativeService, is_knative, read_knative};
 pub use crate::project::{
     Action, ActionKind, CodeSource, DeclaredAlias, DeclaredFunction, DeclaredTrigger, Format, KeyEffect, Project,
+    RemoteCode,
 };
 pub use crate::runtime::RuntimeMap;
 pub use crate::source::Source;

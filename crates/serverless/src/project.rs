@@ -76,11 +76,27 @@ pub struct DeclaredFunction {
     pub actions: Vec<Action>,
 }
 
-/// Code on disk.
+/// An archive that is not on this disk.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum RemoteCode {
+    /// At an address, with `http` or `https`.
+    Address(String),
+    /// An object of a bucket.
+    Bucket {
+        /// The bucket.
+        bucket: String,
+        /// The object.
+        object: String,
+    },
+}
+
+/// Code of a function.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct CodeSource {
-    /// Absolute: a folder, a file or an archive.
+    /// Absolute: a folder, a file or an archive. Empty while it is elsewhere.
     pub path: PathBuf,
+    /// Where it is, if it is not on this disk.
+    pub from: Option<RemoteCode>,
     /// Where the file names it.
     pub place: Place,
 }

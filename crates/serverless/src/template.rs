@@ -14,10 +14,6 @@ use crate::{Source, checks, runtime, template_events};
 
 /// Prefixes of types; the last part names the type.
 const PREFIXES: [&str; 2] = ["Aliyun::Serverless::", "ALIYUN::FC::"];
-/// Where the share is mounted that Fun makes itself.
-const SHARE: &str = "/mnt/auto";
-/// Its twin on this machine, beside the file, with a folder for each service.
-const SHARE_HERE: &str = ".fun/nas/auto-default";
 
 /// The last part of a type: `Function` of `Aliyun::Serverless::Function`.
 fn kind(node: &Node) -> Option<&str> {
@@ -159,7 +155,6 @@ impl Reader<'_, '_, '_> {
         let of_service = service.and_then(|(_, service)| get(service, "Properties"));
         let changes = &mut self.project.changes;
         let props = props(key, get(node, "Properties"), of_service, service_name, changes);
-        let props = with_share(props, service_name, self.source, changes);
         let props = crate::merge::merge(&props, &template_events::triggers(node, self.report));
         checks::check_placeholders(&props, self.report);
         let input = FunctionInput { key, props: &props, source: self.source, refused: &self.refused };
@@ -235,9 +230,7 @@ fn props(
         let Some(node) = of_service.and_then(|of| get(of, theirs)) else { continue };
         match node.scalar() {
             Some("Auto" | "auto") if ours == "nasConfig" => {
-                let point = map_node(node.at, vec![("mountDir", text_node(node.at, SHARE))]);
-                let points = Node { at: node.at, kind: Kind::List(vec![point]) };
-                made.push((ours, map_node(node.at, vec![("mountPoints", points)])));
+                made.push((ours, crate::share::auto(node.at, service)));
             }
             Some(_) => {}
             None => made.push((ours, template_events::lowered(node))),
@@ -265,38 +258,6 @@ fn props(
         made.push(("asyncInvokeConfig", template_events::lowered(node)));
     }
     map_node(key.at, made)
-}
-
-/// Variables that name a path of the share name the same path of its twin: a program that is no container has no mounts.
-fn with_share(props: Node, service: &str, source: &Source<'_>, changes: &mut Vec<String>) -> Node {
-    let has_share = crate::node::at(&props, &["nasConfig", "mountPoints"])
-        .map(crate::node::items)
-        .unwrap_or_default()
-        .iter()
-        .any(|point| text(point, "mountDir") == Some(SHARE));
-    let Some(variables) = get(&props, "environmentVariables").filter(|_| has_share) else { return props };
-    let twin = crate::scope::absolute(source.directory, &format!("{SHARE_HERE}/{service}"));
-    let renamed = |value: &Node| {
-        let part = |part: &str| match part.strip_prefix(SHARE) {
-            Some(rest) if rest.is_empty() || rest.starts_with('/') => format!("{twin}{rest}"),
-            _ => part.to_owned(),
-        };
-        let text = value.scalar()?;
-        let made = text.split(':').map(part).collect::<Vec<_>>().join(":");
-        (made != text).then(|| text_node(value.at, made))
-    };
-    let mut made = Vec::new();
-    for (name, value) in pairs(variables) {
-        let other = renamed(value);
-        if let Some(other) = &other {
-            let (name, path) = (name.scalar().unwrap_or_default(), other.scalar().unwrap_or_default());
-            changes.push(format!("{SHARE} is {SHARE_HERE}/{service} beside the file: {name} is {path}"));
-        }
-        made.push((name.clone(), other.unwrap_or_else(|| value.clone())));
-    }
-    let variables = Node { at: variables.at, kind: Kind::Map(made) };
-    let rest = crate::merge::without(&props, &["environmentVariables"]);
-    crate::merge::merge(&rest, &map_node(props.at, vec![("environmentVariables", variables)]))
 }
 
 /// A custom domain: each of its routes belongs to the function that it names.

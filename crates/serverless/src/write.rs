@@ -4,7 +4,7 @@ use std::path::Path;
 
 use serde_json::{Map, Value, json};
 
-use crate::project::{ActionKind, DeclaredFunction, Project};
+use crate::project::{ActionKind, DeclaredFunction, Project, RemoteCode};
 
 /// The text of a file in `directory`, which paths are relative to.
 pub fn write(project: &Project, directory: &Path) -> String {
@@ -38,9 +38,15 @@ fn props(function: &DeclaredFunction, directory: &Path) -> Value {
     let mut props = function.config.clone();
     props.insert("region".to_owned(), "local".into());
     if let Some(code) = &function.code {
-        let path = code.path.strip_prefix(directory);
-        let written = path.map_or_else(|_| code.path.display().to_string(), |path| format!("./{}", path.display()));
-        props.insert("code".to_owned(), written.into());
+        let written = match &code.from {
+            Some(RemoteCode::Address(address)) => address.as_str().into(),
+            Some(RemoteCode::Bucket { bucket, object }) => json!({"ossBucketName": bucket, "ossObjectName": object}),
+            None => {
+                let path = code.path.strip_prefix(directory);
+                path.map_or_else(|_| code.path.display().to_string(), |path| format!("./{}", path.display())).into()
+            }
+        };
+        props.insert("code".to_owned(), written);
     }
     let triggers: Vec<Value> = function
         .triggers

@@ -181,7 +181,7 @@ fn policy(random: &mut Random) -> Policy {
     };
     let kind = DeviceKind::named(random.pick(&["any", "any", "small", "large"]));
     let cpu = random.pick(&[0, 0, 0, 500, 1_000, 2_000]);
-    let need = RoomNeed { cpu, memory: random.below(5), gpu, kind, barred: 0 };
+    let need = RoomNeed { cpu, memory: random.below(5), gpu, kind, port: 0, barred: 0 };
     let pause = (!random.one_in(4)).then(|| Millis(random.scale(20, 8_000)));
     let stop = (!random.one_in(4)).then(|| Millis(random.scale(100, 60_000)));
     let min = random.pick(&[0, 0, 0, 1, 2]).min(max);

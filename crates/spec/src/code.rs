@@ -66,6 +66,14 @@ codes! {
     1051 CODE_TOO_LARGE 413 "the folder of a function is too large to capture";
     1052 CODE_NOT_CAPTURED 400 "the folder of a function cannot be captured";
     1053 CODE_NOT_WRITABLE 400 "instances cannot write into their folder any more";
+    1070 SHARE_INVALID 400 "the name or the folder of a share cannot be used";
+    1071 MOUNT_TARGET 400 "nothing can be mounted at the path";
+    1072 SHARE_UNKNOWN 404 "the project or the server has no share of this name";
+    1073 INSTALL_PIN 400 "a dependency does not exist in this version for this interpreter";
+    1074 INSTALL_FAILED 400 "a dependency cannot be installed";
+    1075 FUNFILE 400 "a line of the Funfile cannot be carried out";
+    1076 ROLE_MAP_INVALID 400 "a role cannot be mapped to the secret";
+    1077 ROLE_UNMAPPED 404 "the role is not mapped";
     2001 ROUTE_UNKNOWN_FUNCTION 404 "there is no function of this name";
     2002 ROUTE_UNKNOWN_PATH 404 "the gateway has nothing at this path";
     2003 ROUTE_METHOD 405 "the function does not take this method";
@@ -159,6 +167,9 @@ codes! {
     4034 CODE_CHANGED 502 "a file that the version needs changed since it was deployed";
     4035 CODE_MISSING 502 "the files of the version are not there";
     4036 CODE_READ_ONLY 502 "the program writes into its folder, which is read-only";
+    4037 DEVICE_TAKEN 503 "programs of others hold the memory of the device";
+    4050 MOUNT_IMPOSSIBLE 409 "this host gives instances no mounts";
+    4051 SHARE_MISSING 502 "the folder of a share is not there";
     4060 NO_POOL 409 "no pool can run the function";
     4061 IMAGE_NEEDED 409 "a version needs the image";
     5001 TASK_NOT_FOUND 404 "there is no task of this id";
@@ -186,6 +197,7 @@ codes! {
     6013 MODEL_SERVER_ADDRESS 500 "the model server cannot listen";
     6014 PRESET_BY_HAND 400 "the engine of this preset is installed by hand";
     6015 INSTALLER_MISSING 409 "the host has no installer for engines";
+    6020 SHARE_COPY 409 "files cannot be copied to a share";
     7001 KEY_MISSING 401 "a key is needed";
     7002 KEY_WRONG 401 "the key is not known";
     7003 API_BAD_REQUEST 400 "the API does not understand the request";

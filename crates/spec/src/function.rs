@@ -180,6 +180,9 @@ pub struct Resources {
     /// Devices, if declared.
     #[serde(default)]
     pub gpu: Option<GpuResources>,
+    /// The port of the host that its program listens on whatever `PORT` says. One instance of all functions can have it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub port: Option<u16>,
 }
 
 /// What one instance reserves of devices.

@@ -24,11 +24,13 @@ pub mod round;
 pub mod scaling;
 mod schema;
 pub mod secret;
+pub mod share;
 pub mod sleep;
 pub mod snapshot;
 pub mod sticky;
 pub mod task;
 pub mod tenant;
+pub mod terminal;
 pub mod units;
 
 pub use code::Code;

@@ -15,9 +15,11 @@ mod keys;
 mod model;
 mod pool;
 mod provision;
+mod role_map;
 mod rollout;
 mod secret;
 mod server;
+mod share;
 mod task;
 mod usage;
 mod version;
@@ -40,12 +42,14 @@ pub use model::{
 };
 pub use pool::{PoolHost, PoolStatus};
 pub use provision::{PolicyStatus, Provision};
+pub use role_map::{RoleInfo, RoleSettings};
 pub use rollout::{RolloutAction, RolloutInfo, RolloutOrder, RolloutSettings, RolloutTraffic};
 pub use secret::{SecretInfo, SecretValue};
 pub use server::{
     Backup, DeployedVersion, Deployment, DeploymentResult, Errors, Gateway, Health, LogLine, Restore, Rotation,
     ServerInfo, Status,
 };
+pub use share::{ShareInfo, ShareSettings};
 pub use task::{AcceptedTask, Attempt, StopResult, TaskCounts, TaskEvent, TaskInfo, TaskList};
 pub use usage::{Advice, FunctionUsage, LatencySummary, Measurements, Recommendation, RevisionEvidence, VersionUsage};
 pub use version::{

@@ -50,6 +50,9 @@ pub struct ServerInfo {
     /// Whether an instance can be shown the files of its version in the place of its folder.
     #[serde(default)]
     pub mounts: bool,
+    /// Types of devices by the types of Function Compute that they stand for.
+    #[serde(default, skip_serializing_if = "std::collections::BTreeMap::is_empty")]
+    pub gpu_types: std::collections::BTreeMap<String, String>,
 }
 
 /// `GET /api/v1/status`.

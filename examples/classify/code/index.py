@@ -1,19 +1,53 @@
-"""Which digit is on a picture: a page, and the answer to a picture of 8 x 8 grey levels as PNG or as JSON."""
+"""Which digit is on a picture: a page, and the answer to a picture of 8 x 8 grey levels as PNG or as JSON.
+
+The model is what is in the folder of `model_path`: weights.json is a linear model that needs no package, digits.keras one of TensorFlow.
+"""
 
 import json
 import math
 import os
 import struct
+import time
 import zlib
 
 MODEL = None
 
 
+class Linear:
+    def __init__(self, folder):
+        with open(os.path.join(folder, "weights.json")) as file:
+            read = json.load(file)
+        self.levels, self.weights, self.bias = read["levels"], read["weights"], read["bias"]
+
+    def shares(self, pixels):
+        scaled = [float(pixel) / self.levels for pixel in pixels]
+        scores = [sum(w * x for w, x in zip(weights, scaled)) + bias for weights, bias in zip(self.weights, self.bias)]
+        highest = max(scores)
+        powers = [math.exp(score - highest) for score in scores]
+        return [power / sum(powers) for power in powers]
+
+
+class Keras:
+    def __init__(self, folder):
+        import numpy
+        import tensorflow
+
+        self.numpy = numpy
+        self.model = tensorflow.keras.models.load_model(os.path.join(folder, "digits.keras"))
+        self.shares([0] * 64)
+
+    def shares(self, pixels):
+        picture = self.numpy.array(pixels, dtype="float32").reshape(1, 8, 8, 1) / 16
+        return self.model(picture, training=False).numpy()[0].tolist()
+
+
 def initialize(context):
-    """Loads the weights once for each instance, before its first request."""
+    """Loads the model once for each instance, before its first request."""
     global MODEL
-    with open(os.path.join(os.environ["model_path"], "weights.json")) as file:
-        MODEL = json.load(file)
+    begun = time.monotonic()
+    folder = os.environ["model_path"]
+    MODEL = (Keras if os.path.exists(os.path.join(folder, "digits.keras")) else Linear)(folder)
+    print("%s is loaded after %.1f s" % (type(MODEL).__name__, time.monotonic() - begun), flush=True)
 
 
 def handler(environ, start_response):
@@ -39,13 +73,9 @@ def answer(start_response, status, content_type, body):
 
 
 def classify(pixels):
-    scaled = [float(pixel) / MODEL["levels"] for pixel in pixels]
-    rows = zip(MODEL["weights"], MODEL["bias"])
-    scores = [sum(w * x for w, x in zip(weights, scaled)) + bias for weights, bias in rows]
-    highest = max(scores)
-    powers = [math.exp(score - highest) for score in scores]
-    digit = scores.index(highest)
-    return {"digit": digit, "confidence": round(powers[digit] / sum(powers), 4)}
+    shares = MODEL.shares(pixels)
+    digit = max(range(len(shares)), key=shares.__getitem__)
+    return {"digit": digit, "confidence": round(shares[digit], 4)}
 
 
 def grey_levels(png):

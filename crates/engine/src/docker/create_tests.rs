@@ -57,6 +57,7 @@ fn order() -> Order {
         ready: kip_spec::function::ReadyProbe::Tcp,
         startup: kip_spec::Millis::from_secs(1),
         ports: Vec::new(),
+        port: None,
         devices: None,
         initialize: None,
         pre_stop: None,

@@ -98,6 +98,7 @@ impl JobContainer {
         let mut container = self.container.clone();
         container.mounts.extend(mounts);
         Order {
+            port: None,
             instance: self.instance,
             function: self.function.clone(),
             owner: 0,

@@ -124,7 +124,7 @@ impl Shared {
         let wanted = usize::from(in_host) + order.ports.len();
         let ports = match wanted {
             0 => Vec::new(),
-            number => self.options.ports.reserve(order.instance, number).map_err(io("no free port"))?,
+            number => self.options.ports.reserve(order.instance, number, None).map_err(io("no free port"))?,
         };
         let (server, devices) = (self.options.server.as_str(), self.options.devices.as_slice());
         let publish = self.publishes_on();

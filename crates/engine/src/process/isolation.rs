@@ -255,7 +255,11 @@ impl Isolation {
             ids,
             folder,
             views: Views::default(),
-            root: if folders.is_empty() { None } else { Some(root::plan(folders)?) },
+            root: if folders.is_empty() {
+                None
+            } else {
+                Some(root::plan(folders, &|path| self.share(path, function))?)
+            },
             domain: self.domain.as_ref().map(OwnedFd::try_clone).transpose()?,
             ..Steps::default()
         })
@@ -284,7 +288,7 @@ impl Isolation {
         }
         *self.rootable.get_or_init(|| {
             let folder = Mount { source: "/usr".to_owned(), target: "/kipwake/trial".to_owned(), writable: false };
-            let tried = root::plan(&[folder]).and_then(|root| {
+            let tried = root::plan(&[folder], &|_| None).and_then(|root| {
                 let ids = match self.way {
                     Way::Ids { .. } => {
                         Some(Ids { uid: self.options.first, gid: self.options.first, groups: Vec::new() })
@@ -306,6 +310,24 @@ impl Isolation {
         if folder.starts_with(&self.data) || self.data.starts_with(folder) || is_of_the_host(folder) {
             return None;
         }
+        self.mapped(folder, ids)
+    }
+
+    /// The folder of a share that a function may write, where its mode does not let it.
+    fn share(&self, folder: &Path, function: u64) -> Option<OwnFolder> {
+        let ids = self.identity(function)?;
+        if self.data.starts_with(folder) || is_of_the_host(folder) {
+            return None;
+        }
+        let mapped = self.mapped(folder, &ids);
+        if mapped.is_none() && folder.starts_with(&self.data) && !may(folder, &ids, 0o2) {
+            // Nobody else can enter the data directory. Files of one function cannot be changed by others then.
+            let _ = std::fs::set_permissions(folder, std::fs::Permissions::from_mode(0o777));
+        }
+        mapped
+    }
+
+    fn mapped(&self, folder: &Path, ids: &Ids) -> Option<OwnFolder> {
         if may(folder, ids, 0o2) {
             return None;
         }

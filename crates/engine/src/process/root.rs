@@ -10,16 +10,18 @@ use std::path::{Path, PathBuf};
 
 use kip_spec::container::Mount;
 
+use super::unsafe_folder::OwnFolder;
 use super::unsafe_root::{MOST_TREES, PrivateRoot, RootStep};
+use super::view::{Place, Source};
 
 /// Where the new root is put together. What is there on the host is seen in it all the same.
 const BASE: &str = "/tmp";
 
-/// The steps by which a child makes such a root.
+/// The steps by which a child makes such a root. `own` gives the instance a folder to write that is somebody else's, where it needs that.
 ///
 /// # Errors
-/// Where a target is no path below `/`, or the host's folders are too many.
-pub(super) fn plan(folders: &[Mount]) -> io::Result<PrivateRoot> {
+/// Where a target is no path below `/`, or inside of another one, or the host's folders are too many.
+pub(super) fn plan(folders: &[Mount], own: &dyn Fn(&Path) -> Option<OwnFolder>) -> io::Result<PrivateRoot> {
     let mut targets = BTreeMap::new();
     for folder in folders {
         let target = PathBuf::from(&folder.target);
@@ -31,8 +33,12 @@ pub(super) fn plan(folders: &[Mount]) -> io::Result<PrivateRoot> {
         }
         targets.insert(target, folder);
     }
+    // They are ordered: one that is inside of another comes behind it.
+    if let Some((outer, inner)) = targets.keys().zip(targets.keys().skip(1)).find(|(one, next)| next.starts_with(one)) {
+        return Err(io::Error::other(format!("{} is inside of {}", inner.display(), outer.display())));
+    }
     let mut steps = Vec::new();
-    fill(Path::new("/"), &targets, &mut steps)?;
+    fill(Path::new("/"), &targets, own, &mut steps)?;
     let trees = steps.iter().filter(|step| matches!(step, RootStep::Tree { .. })).count();
     if trees > MOST_TREES {
         return Err(io::Error::other(format!("the root of this host has too many folders: {trees}")));
@@ -41,7 +47,12 @@ pub(super) fn plan(folders: &[Mount]) -> io::Result<PrivateRoot> {
 }
 
 /// What is seen in a folder below which something of ours is.
-fn fill(folder: &Path, targets: &BTreeMap<PathBuf, &Mount>, steps: &mut Vec<RootStep>) -> io::Result<()> {
+fn fill(
+    folder: &Path,
+    targets: &BTreeMap<PathBuf, &Mount>,
+    own: &dyn Fn(&Path) -> Option<OwnFolder>,
+    steps: &mut Vec<RootStep>,
+) -> io::Result<()> {
     let text = |path: &Path| CString::new(path.as_os_str().as_bytes()).map_err(io::Error::other);
     let placed = |path: &Path| text(&Path::new(BASE).join(path.strip_prefix("/").unwrap_or(path)));
     let mut names = BTreeSet::new();
@@ -57,13 +68,17 @@ fn fill(folder: &Path, targets: &BTreeMap<PathBuf, &Mount>, steps: &mut Vec<Root
         let at = placed(&path)?;
         if let Some(mount) = targets.get(&path) {
             steps.push(RootStep::Folder(at.clone()));
-            let source = CString::new(mount.source.as_bytes())?;
-            steps.push(RootStep::Tree { source, target: at, writable: mount.writable });
+            let place = Place { path: CString::new(mount.source.as_bytes())?, below: None };
+            let source = match mount.writable {
+                true => own(Path::new(&mount.source)).map_or(Source::Open(place), Source::Own),
+                false => Source::Protected(place),
+            };
+            steps.push(RootStep::Tree { source, target: at });
             continue;
         }
         if targets.keys().any(|target| target.starts_with(&path)) {
             steps.push(RootStep::Folder(at));
-            fill(&path, targets, steps)?;
+            fill(&path, targets, own, steps)?;
             continue;
         }
         let Ok(about) = fs::symlink_metadata(&path) else { continue };
@@ -71,7 +86,7 @@ fn fill(folder: &Path, targets: &BTreeMap<PathBuf, &Mount>, steps: &mut Vec<Root
             steps.push(RootStep::Link { target: text(&fs::read_link(&path)?)?, path: at });
         } else if about.is_dir() {
             steps.push(RootStep::Folder(at.clone()));
-            steps.push(RootStep::Tree { source: text(&path)?, target: at, writable: true });
+            steps.push(RootStep::Tree { source: Source::Open(Place { path: text(&path)?, below: None }), target: at });
         }
     }
     Ok(())
@@ -86,13 +101,18 @@ mod tests {
         let mount =
             |source: &str, target: &str| Mount { source: source.into(), target: target.into(), writable: false };
         let root =
-            plan(&[mount("/srv/tree", "/code"), mount("/srv/layer", "/opt"), mount("/srv/nas", "/mnt/auto")]).unwrap();
+            plan(&[mount("/srv/tree", "/code"), mount("/srv/layer", "/opt"), mount("/srv/nas", "/mnt/auto")], &|_| {
+                None
+            })
+            .unwrap();
+        let text = |path: &CString| path.to_str().unwrap().to_owned();
         let trees: Vec<(String, String, bool)> = root
             .steps
             .iter()
             .filter_map(|step| match step {
-                RootStep::Tree { source, target, writable } => {
-                    Some((source.to_str().unwrap().into(), target.to_str().unwrap().into(), *writable))
+                RootStep::Tree { source: Source::Open(place), target } => Some((text(&place.path), text(target), true)),
+                RootStep::Tree { source: Source::Protected(place), target } => {
+                    Some((text(&place.path), text(target), false))
                 }
                 _ => None,
             })
@@ -108,7 +128,11 @@ mod tests {
         }
         assert!(trees.iter().all(|(source, ..)| source != "/mnt" && source != "/opt"), "{trees:?}");
         for wrong in ["/", "code", "/a/../b", "/proc/x", "/dev"] {
-            assert!(plan(&[mount("/srv", wrong)]).is_err(), "{wrong}");
+            assert!(plan(&[mount("/srv", wrong)], &|_| None).is_err(), "{wrong}");
         }
+        assert!(
+            plan(&[mount("/srv", "/mnt/a"), mount("/srv", "/mnt/a/b")], &|_| None).is_err(),
+            "one inside of another"
+        );
     }
 }

@@ -34,15 +34,26 @@ impl ProcessBody {
         let io =
             |what: &'static str| move |error: io::Error| fail((StartProblem::SpawnFailed, format!("{what}: {error}")));
         let code = Code::find(order, &self.isolation).map_err(fail)?;
-        let ports = self.options.ports.reserve(order.instance, 1 + order.ports.len()).map_err(io("no free port"))?;
+        let ports = self.options.ports.reserve(order.instance, 1 + order.ports.len(), order.port);
+        let ports = ports.map_err(|error| match order.port {
+            Some(port) => {
+                let owner = kip_host::sockets::owner_of_port(port).unwrap_or_else(|| "an unknown process".to_owned());
+                fail((
+                    StartProblem::PortTaken,
+                    format!("port {port}, which its program listens on, is held by {owner}"),
+                ))
+            }
+            None => io("no free port")(error),
+        })?;
         let (port, more_ports) = (ports[0], ports[1..].to_vec());
         let ids = self.ids_of(order);
         self.check_owner(order, ids).map_err(fail)?;
         let home = self.home(order, ids).map_err(io("it cannot have a home"))?;
         // Code and layers at the paths that their programs know, where that is possible.
         let placed: Vec<Mount> = code.placed.iter().chain(&order.folders).cloned().collect();
-        let places = !placed.is_empty()
-            && self.isolation.places(order.devices.as_ref().is_some_and(|devices| !devices.numbers.is_empty()));
+        let has_devices = order.devices.as_ref().is_some_and(|devices| !devices.numbers.is_empty());
+        let places = !placed.is_empty() && self.isolation.places(has_devices);
+        check_shares(order, places).map_err(fail)?;
         let view = contract::HostView { home: home.as_deref(), places };
         let env = contract::environment(order, &self.options.server, (port, &more_ports), view);
         let argv: Vec<String> = order.argv.iter().map(|word| expand::expand(word, &env)).collect();
@@ -254,6 +265,21 @@ fn own_folder(folder: &Path, (uid, gid): (u32, u32)) -> io::Result<()> {
     let flags = OFlags::DIRECTORY | OFlags::NOFOLLOW | OFlags::CLOEXEC;
     let opened = rustix::fs::open(folder, flags, Mode::empty())?;
     Ok(rustix::fs::fchown(opened, Some(Uid::from_raw(uid)), Some(Gid::from_raw(gid)))?)
+}
+
+/// Code and layers have other ways to be found; a share has only its path.
+fn check_shares(order: &Order, places: bool) -> Result<(), (StartProblem, String)> {
+    for share in order.folders.iter().filter(|folder| contract::is_share(folder)) {
+        if !places {
+            let detail = format!("{} cannot be mounted at {}", share.source, share.target);
+            return Err((StartProblem::MountImpossible, detail));
+        }
+        if !Path::new(&share.source).is_dir() {
+            let detail = format!("the folder {} of {} is not there", share.source, share.target);
+            return Err((StartProblem::ShareMissing, detail));
+        }
+    }
+    Ok(())
 }
 
 fn give(file: &File, ids: Option<(u32, u32)>) -> io::Result<()> {

@@ -142,10 +142,9 @@ impl Steps {
             }
         }
         rustix::thread::set_no_new_privs(true)?;
-        match &self.folder {
-            Some(folder) => folder.restrict()?,
-            None => self.views.restrict()?,
-        }
+        // Their filters are the same.
+        let own = self.folder.as_ref().or_else(|| self.views.own()).or_else(|| self.root.as_ref()?.own());
+        own.map_or(Ok(()), OwnFolder::restrict)?;
         if !self.filter.is_empty() {
             unsafe_folder::restrict(&self.filter)?;
         }

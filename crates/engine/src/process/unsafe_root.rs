@@ -7,24 +7,25 @@ use std::ptr;
 
 use rustix::io::Errno;
 
-use super::unsafe_folder;
+use super::unsafe_folder::{self, OwnFolder};
+use super::view::Source;
 
 /// Folders that a root can show.
 pub(super) const MOST_TREES: usize = 64;
 
 /// What is made in a new root, in this order.
-#[derive(Debug, Clone)]
+#[derive(Debug)]
 pub(super) enum RootStep {
     /// An empty folder.
     Folder(CString),
     /// A folder of the host, with what is mounted below it.
-    Tree { source: CString, target: CString, writable: bool },
+    Tree { source: Source, target: CString },
     /// A link.
     Link { target: CString, path: CString },
 }
 
 /// A root that is put together on a folder of the host.
-#[derive(Debug, Clone)]
+#[derive(Debug)]
 pub(super) struct PrivateRoot {
     pub(super) base: CString,
     pub(super) steps: Vec<RootStep>,
@@ -39,6 +40,14 @@ fn done(result: libc::c_long) -> Result<(), Errno> {
 }
 
 impl PrivateRoot {
+    /// A folder in it that the instance may write though it is somebody else's.
+    pub(super) fn own(&self) -> Option<&OwnFolder> {
+        self.steps.iter().find_map(|step| match step {
+            RootStep::Tree { source: Source::Own(folder), .. } => Some(folder),
+            _ => None,
+        })
+    }
+
     /// In the child, while it has the rights of its server and a mount namespace of its own, and after all other mounts.
     pub(super) fn enter(&self) -> Result<(), Errno> {
         let mut trees: [libc::c_long; MOST_TREES] = [-1; MOST_TREES];
@@ -47,7 +56,7 @@ impl PrivateRoot {
         for step in &self.steps {
             let RootStep::Tree { source, .. } = step else { continue };
             let Some(slot) = slots.next() else { return Err(Errno::MFILE) };
-            *slot = unsafe_folder::open(source)?;
+            *slot = source.open()?;
         }
         let (kind, data, own) = (c"tmpfs", c"mode=0755,size=64k,nr_inodes=512", libc::MS_NOSUID | libc::MS_NODEV);
         let base = self.base.as_ptr();
@@ -62,11 +71,8 @@ impl PrivateRoot {
                     // SAFETY: both are C strings.
                     done(unsafe { libc::symlink(target.as_ptr(), path.as_ptr()) }.into())?;
                 }
-                RootStep::Tree { target, writable, .. } => {
+                RootStep::Tree { target, .. } => {
                     let Some(tree) = opened.next() else { return Err(Errno::MFILE) };
-                    if !writable {
-                        unsafe_folder::change(*tree, unsafe_folder::READ_ONLY, 0, 0)?;
-                    }
                     unsafe_folder::attach(*tree, target)?;
                 }
             }

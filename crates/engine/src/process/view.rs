@@ -34,6 +34,21 @@ pub(super) struct Place {
     pub(super) below: Option<CString>,
 }
 
+impl Source {
+    /// In the child, in a mount namespace of its own: it is seen nowhere yet.
+    pub(super) fn open(&self) -> Result<libc::c_long, Errno> {
+        match self {
+            Self::Own(folder) => folder.open(),
+            Self::Open(place) => place.open(),
+            Self::Protected(place) => {
+                let tree = place.open()?;
+                unsafe_folder::change(tree, READ_ONLY, 0, libc::AT_RECURSIVE)?;
+                Ok(tree)
+            }
+        }
+    }
+}
+
 impl Place {
     fn open(&self) -> Result<libc::c_long, Errno> {
         match &self.below {
@@ -62,15 +77,7 @@ impl Views {
             return Err(Errno::MFILE);
         }
         for (tree, view) in open.iter_mut().zip(&self.0) {
-            *tree = match &view.source {
-                Source::Own(folder) => folder.open()?,
-                Source::Open(place) => place.open()?,
-                Source::Protected(place) => {
-                    let tree = place.open()?;
-                    unsafe_folder::change(tree, READ_ONLY, 0, libc::AT_RECURSIVE)?;
-                    tree
-                }
-            };
+            *tree = view.source.open()?;
         }
         Ok(open)
     }
@@ -80,12 +87,11 @@ impl Views {
         open.iter().zip(&self.0).try_for_each(|(tree, view)| unsafe_folder::attach(*tree, &view.target))
     }
 
-    /// In the child, after it can gain no privileges any more: what belongs to folders that it may write though they are not its own.
-    pub(super) fn restrict(&self) -> Result<(), Errno> {
-        let own = self.0.iter().find_map(|view| match &view.source {
+    /// A folder among them that the instance may write though it is somebody else's.
+    pub(super) fn own(&self) -> Option<&OwnFolder> {
+        self.0.iter().find_map(|view| match &view.source {
             Source::Own(folder) => Some(folder),
             Source::Protected(_) | Source::Open(_) => None,
-        });
-        own.map_or(Ok(()), OwnFolder::restrict)
+        })
     }
 }

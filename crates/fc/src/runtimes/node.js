@@ -40,7 +40,11 @@ function contextOf(headers) {
   const line = (level) => (...words) => console.log(get("x-fc-request-id"), "[" + level + "]", ...words);
   return {
     requestId: get("x-fc-request-id"),
-    credentials: { accessKeyId: "", accessKeySecret: "", securityToken: "" },
+    credentials: {
+      accessKeyId: process.env.ALIBABA_CLOUD_ACCESS_KEY_ID || "",
+      accessKeySecret: process.env.ALIBABA_CLOUD_ACCESS_KEY_SECRET || "",
+      securityToken: process.env.ALIBABA_CLOUD_SECURITY_TOKEN || "",
+    },
     function: {
       name: get("x-fc-function-name"),
       handler: names[0],

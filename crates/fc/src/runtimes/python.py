@@ -9,6 +9,7 @@ import io
 import json
 import logging
 import os
+import site
 import sys
 import threading
 import traceback
@@ -16,6 +17,16 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from urllib.parse import parse_qsl, unquote
 
 CODE = os.getcwd()
+
+
+def add_packages():
+    """Packages that were installed for this interpreter, on a share or beside the code. They come before those of the host."""
+    version = "python%d.%d" % sys.version_info[:2]
+    for base in (os.path.join(CODE, ".fun", "python"), os.environ.get("PYTHONUSERBASE", "")):
+        folder = os.path.join(base, "lib", version, "site-packages")
+        if base and os.path.isdir(folder):
+            site.addsitedir(folder)
+            sys.path[:] = [folder] + [other for other in sys.path if other != folder]
 
 
 class Namespace:
@@ -62,7 +73,11 @@ def context_of(headers):
     return Namespace(
         request_id=get("x-fc-request-id"),
         requestId=get("x-fc-request-id"),
-        credentials=Namespace(access_key_id="", access_key_secret="", security_token=""),
+        credentials=Namespace(
+            access_key_id=os.environ.get("ALIBABA_CLOUD_ACCESS_KEY_ID", ""),
+            access_key_secret=os.environ.get("ALIBABA_CLOUD_ACCESS_KEY_SECRET", ""),
+            security_token=os.environ.get("ALIBABA_CLOUD_SECURITY_TOKEN", ""),
+        ),
         function=function,
         service=Namespace(name="", log_project="", log_store="", qualifier=get("x-fc-qualifier"), version_id=get("x-fc-version-id")),
         region=get("x-fc-region"),
@@ -81,6 +96,9 @@ def as_bytes(value):
 
 class Request(BaseHTTPRequestHandler):
     protocol_version = "HTTP/1.1"
+    # Head and body go in one piece: in two, the second would wait for the other side's word about the first.
+    wbufsize = 1 << 16
+    disable_nagle_algorithm = True
 
     def log_message(self, *_):
         pass
@@ -216,6 +234,7 @@ class Request(BaseHTTPRequestHandler):
 
 
 if __name__ == "__main__":
+    add_packages()
     sys.path.insert(0, CODE)
     logging.basicConfig(level=logging.INFO, stream=sys.stdout)
     ThreadingHTTPServer.daemon_threads = True

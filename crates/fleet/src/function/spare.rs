@@ -256,7 +256,7 @@ impl FunctionCore {
         let policy = &revision.policy;
         let sleeps = policy.idle.pause.is_some() || instance.state.class() == Class::Asleep;
         let rung = match () {
-            () if lack.quota || revision.role == super::Role::Retiring || !sleeps => None,
+            () if lack.quota || lack.port || revision.role == super::Role::Retiring || !sleeps => None,
             () if lack.memory => revision.offers(Rung::Spilled).then_some(Rung::Spilled),
             () if lack.gpu && policy.need.gpu != Gpu::None => revision.offers(Rung::Parked).then_some(Rung::Parked),
             () if lack.cpu => Some(Rung::Paused),

@@ -26,6 +26,15 @@ struct HostUse {
     cpu: u128,
     memory: u128,
     devices: BTreeMap<usize, DeviceGrants>,
+    /// How often each port is given away: more than once only among adopted instances.
+    ports: BTreeMap<u16, u32>,
+}
+
+impl HostUse {
+    /// Whether somebody has a port; nobody has 0.
+    fn has_port(&self, port: u16) -> bool {
+        port > 0 && self.ports.get(&port).is_some_and(|count| *count > 0)
+    }
 }
 
 /// What is granted of one device.
@@ -73,6 +82,9 @@ impl PoolUsage {
         if let Some(host) = self.hosts.get_mut(&(place.pool, place.host)) {
             host.cpu -= u128::from(room.cpu);
             host.memory -= u128::from(room.memory);
+            if room.port > 0 {
+                *host.ports.entry(room.port).or_insert(1) -= 1;
+            }
             for device in place.devices() {
                 let granted = host.devices.entry(device).or_default();
                 match room.gpu {
@@ -102,6 +114,9 @@ impl PoolUsage {
         let host = self.hosts.entry((place.pool, place.host)).or_default();
         host.cpu += u128::from(room.cpu);
         host.memory += u128::from(room.memory);
+        if room.port > 0 {
+            *host.ports.entry(room.port).or_default() += 1;
+        }
         for device in place.devices() {
             let granted = host.devices.entry(device).or_default();
             match room.gpu {
@@ -113,7 +128,7 @@ impl PoolUsage {
     }
 
     fn host(&self, place: Place) -> &HostUse {
-        const NOTHING: &HostUse = &HostUse { cpu: 0, memory: 0, devices: BTreeMap::new() };
+        const NOTHING: &HostUse = &HostUse { cpu: 0, memory: 0, devices: BTreeMap::new(), ports: BTreeMap::new() };
         self.hosts.get(&(place.pool, place.host)).unwrap_or(NOTHING)
     }
 
@@ -183,6 +198,7 @@ impl Shortage {
             memory: self.memory || other.memory,
             gpu: self.gpu || other.gpu,
             quota: self.quota || other.quota,
+            port: self.port || other.port,
             yielded: self.yielded.or(other.yielded),
             pool: self.pool || other.pool,
         }
@@ -195,13 +211,15 @@ impl Shortage {
             memory: self.memory && need.memory > 0,
             gpu: self.gpu && need.gpu != Gpu::None,
             quota: self.quota && new,
+            // Whoever waits for another port is not touched, and for one port all wait in line.
+            port: false,
             yielded: self.yielded.filter(|_| need.gpu != Gpu::None),
             pool: self.pool,
         }
     }
 
     fn count(self) -> u32 {
-        [self.cpu, self.memory, self.gpu, self.quota].into_iter().map(u32::from).sum()
+        [self.cpu, self.memory, self.gpu, self.quota, self.port].into_iter().map(u32::from).sum()
     }
 }
 
@@ -229,6 +247,7 @@ impl Placer {
                 None => waiter.need.gpu,
             },
             kind: waiter.need.kind,
+            port: if kept.port == waiter.need.port { 0 } else { waiter.need.port },
             barred: waiter.need.barred,
         }
     }
@@ -359,6 +378,7 @@ impl Placer {
             cpu: missing.cpu > 0 && taken.cpu + u128::from(missing.cpu.min(host.cpu)) > u128::from(host.cpu),
             memory: missing.memory > 0 && taken.memory + u128::from(missing.memory) > u128::from(host.memory),
             gpu,
+            port: taken.has_port(missing.port),
             ..Shortage::default()
         };
         (!lack.is_nothing()).then_some(lack)
@@ -408,6 +428,11 @@ impl Placer {
                 && device_has(device.memory, None, missing.gpu)
         });
         fitting.map(|(index, _)| 1 << index).collect()
+    }
+
+    /// Whether somebody has the port that is missing at a place.
+    pub(super) fn port_is_taken(place: Place, missing: &RoomNeed, used: &PoolUsage) -> bool {
+        used.host(place).has_port(missing.port)
     }
 
     /// How many bytes of a resource are too few at a place: CPU, memory, device memory.

@@ -93,8 +93,10 @@ fn offer(function: u32, restore: u64, unused_since: u64) -> ToPlacer {
 }
 
 const NUMBER: OperationNumber = OperationNumber(1);
-const MEMORY: Shortage = Shortage { memory: true, cpu: false, gpu: false, quota: false, yielded: None, pool: false };
-const GPU: Shortage = Shortage { gpu: true, cpu: false, memory: false, quota: false, yielded: None, pool: false };
+const MEMORY: Shortage =
+    Shortage { memory: true, cpu: false, gpu: false, quota: false, port: false, yielded: None, pool: false };
+const GPU: Shortage =
+    Shortage { gpu: true, cpu: false, memory: false, quota: false, port: false, yielded: None, pool: false };
 const PRESS: FromPlacer = FromPlacer::Press { stretch: 0, longest: 60_000 };
 
 fn waits(function: u32, lack: Shortage) -> FromPlacer {
@@ -119,6 +121,25 @@ fn the_second_waits_until_the_first_offers_itself_and_leaves() {
     assert_eq!(desk.step(release(1)), [grant(2), PRESS], "2 holds now and 3 still waits");
     assert_eq!(desk.placer.ledger(), (6, 10, 1));
     assert_eq!(desk.step(release(3)), [FromPlacer::Relax, FromPlacer::Relax]);
+}
+
+#[test]
+fn a_port_is_had_by_one_and_the_others_take_turns() {
+    let port = |port| RoomNeed { port, ..RoomNeed::default() };
+    let lack = Shortage { port: true, ..Shortage::default() };
+    let mut desk = PlacerHarness::memory(10);
+    assert_eq!(desk.step(ask(1, port(9_000))), [grant(1)]);
+    assert_eq!(desk.step(ask(2, port(9_001))), [grant(2)], "another port is nobody's");
+    assert_eq!(desk.step(ask(3, memory(10))), [grant(3)], "no room is taken");
+    assert_eq!(desk.step(ask(4, port(9_000))), [waits(4, lack), PRESS, PRESS, PRESS]);
+    assert_eq!(desk.step(offer(2, 1, 0)), [], "another port does not help");
+    assert_eq!(desk.step(offer(3, 1, 0)), [], "nor does room");
+    // A sleeper listens still.
+    assert_eq!(desk.step(ToPlacer::Rests { instance: id(1, 1), rung: Rung::Paused }), []);
+    assert_eq!(desk.step(offer(1, 1, 0)), [evict(1, lack)]);
+    assert!(desk.step(release(1)).contains(&grant(4)));
+    assert_eq!(desk.step(ask(1, port(9_000)))[..1], [waits(1, lack)]);
+    assert_eq!(desk.step(offer(4, 1, 0)), [evict(4, lack)], "and back");
 }
 
 #[test]
@@ -220,7 +241,7 @@ fn a_quota_that_cannot_be_kept_costs_nobody_anything() {
 #[test]
 fn a_sleeper_gives_back_what_its_rung_does_not_keep_and_asks_again() {
     let mut desk = PlacerHarness::devices(&[10]);
-    let need = RoomNeed { cpu: 0, memory: 5, gpu: Gpu::Slice(8), kind: DeviceKind::ANY, barred: 0 };
+    let need = RoomNeed { cpu: 0, memory: 5, gpu: Gpu::Slice(8), kind: DeviceKind::ANY, port: 0, barred: 0 };
     assert_eq!(desk.step(ask(1, need)), [grant_on(1, 1)]);
     desk.step(ToPlacer::Rests { instance: id(1, 1), rung: Rung::Paused });
     assert_eq!(desk.step(ask(2, slice(8)))[..1], [waits(2, GPU)], "paused keeps the device");

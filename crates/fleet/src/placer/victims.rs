@@ -178,6 +178,12 @@ impl Placer {
             memory = memory.saturating_sub(if asked.memory { room.memory } else { 0 });
             gpu = gpu.saturating_sub(if asked.gpu { self.device_bytes(holding, place) } else { 0 });
         }
+        // Whoever was asked for a port stops, and whoever stops gives its port too.
+        let gives_port = |holding: &Holding| {
+            let stops = holding.asked.is_some_and(|asked| asked.port || asked.quota);
+            same(holding, place) && stops && holding.room().port == missing.port
+        };
+        let taken = Self::port_is_taken(place, missing, used) && !self.holdings.asked().any(gives_port);
         let mut victims: BTreeMap<InstanceId, (Cost, Shortage)> = BTreeMap::new();
         let of_cpu = |holding: &Holding| holding.room().cpu;
         let of_memory = |holding: &Holding| holding.room().memory;
@@ -186,6 +192,9 @@ impl Placer {
         self.pick(now, waiter, place, gpu, &of_gpu, Shortage { gpu: true, ..nothing }, &mut victims)?;
         self.pick(now, waiter, place, memory, &of_memory, Shortage { memory: true, ..nothing }, &mut victims)?;
         self.pick(now, waiter, place, cpu, &of_cpu, Shortage { cpu: true, ..nothing }, &mut victims)?;
+        let of_port = |holding: &Holding| u64::from(holding.room().port == missing.port);
+        let port = u64::from(taken);
+        self.pick(now, waiter, place, port, &of_port, Shortage { port: true, ..nothing }, &mut victims)?;
         let cost = victims.values().fold(Cost::default(), |sum, (cost, _)| sum.plus(*cost));
         Some((cost, victims.into_iter().map(|(instance, (_, lack))| (instance, lack)).collect()))
     }

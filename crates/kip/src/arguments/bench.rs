@@ -10,7 +10,8 @@ use kip_spec::Millis;
 pub(crate) struct Bench {
     /// The URL, such as http://127.0.0.1:5470/f/NAME/.
     pub(crate) url: String,
-    /// A phase, NAME=LOAD@DURATION; LOAD is a rate (200/s) or a number of callers (16). May be repeated: phases follow each other.
+    /// A phase, NAME=LOAD@DURATION; LOAD is a rate (200/s) or a number of callers (16). May be repeated: phases follow each other. A
+    /// path behind it, NAME=LOAD@DURATION@/PATH, is loaded in the place of that of the URL.
     #[arg(long = "phase", value_name = "PHASE", conflicts_with_all = ["rate", "callers", "duration"])]
     pub(crate) phases: Vec<Phase>,
     /// Requests that are sent each second, however long answers take.
@@ -45,6 +46,8 @@ pub(crate) struct Phase {
     pub(crate) name: String,
     pub(crate) load: Load,
     pub(crate) duration: Millis,
+    /// In the place of the path of the URL.
+    pub(crate) path: Option<String>,
 }
 
 /// How requests are sent.
@@ -69,8 +72,13 @@ impl FromStr for Phase {
             Some(rate) => Load::Rate(count(rate)?),
             None => Load::Callers(count(load)?),
         };
+        let (duration, path) = match duration.split_once('@') {
+            Some((duration, path)) if path.starts_with('/') => (duration, Some(path.to_owned())),
+            Some(_) => return Err(wrong()),
+            None => (duration, None),
+        };
         let duration = duration.parse::<Millis>().map_err(|error| error.to_string())?;
-        Ok(Self { name: name.to_owned(), load, duration })
+        Ok(Self { name: name.to_owned(), load, duration, path })
     }
 }
 
@@ -83,7 +91,9 @@ mod tests {
         let phase: Phase = "warm=200/s@10s".parse().unwrap();
         assert_eq!((phase.load, phase.duration), (Load::Rate(200), Millis(10_000)));
         assert_eq!("x=16@500ms".parse::<Phase>().unwrap().load, Load::Callers(16));
-        for wrong in ["", "a=b", "a=0/s@1s", "a=1/s", "a=1@x"] {
+        let other = "on-demand=5/s@2s@/f/web@prod/".parse::<Phase>().unwrap();
+        assert_eq!((other.duration, other.path.as_deref()), (Millis(2_000), Some("/f/web@prod/")));
+        for wrong in ["", "a=1@1s@x", "a=b", "a=0/s@1s", "a=1/s", "a=1@x"] {
             assert!(wrong.parse::<Phase>().is_err(), "{wrong}");
         }
     }

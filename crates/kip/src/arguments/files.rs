@@ -30,6 +30,12 @@ pub(crate) struct ConfirmArguments {
     /// Leave the commands under `actions` of an s.yaml out.
     #[arg(long, conflicts_with = "allow_actions")]
     pub(crate) skip_actions: bool,
+    /// The folder of a NAS path or a bucket: SHARE=FOLDER, such as models=/srv/models. It is kept for later deployments.
+    #[arg(long = "mount", value_name = "SHARE=FOLDER")]
+    pub(crate) mounts: Vec<super::MountMap>,
+    /// The secrets of a role's credentials: ROLE=NAME for NAME.id, NAME.secret and NAME.token. It is kept for later deployments.
+    #[arg(long = "role-map", value_name = "ROLE=NAME")]
+    pub(crate) roles: Vec<super::RoleMap>,
     /// Taken and not used: images are pulled by the container engine.
     #[arg(long, hide = true, num_args = 0..=1, default_missing_value = "true")]
     pub(crate) skip_push: Option<bool>,

@@ -13,7 +13,8 @@ const GROUPS: [(&str, &[&str]); 5] = [
         "Functions",
         &[
             "up", "deploy", "plan", "rollback", "version", "alias", "rollout", "invoke", "exec", "run", "ls",
-            "inspect", "rm", "info", "import", "model", "preset", "layer", "domain", "s",
+            "inspect", "rm", "info", "import", "model", "preset", "layer", "domain", "s", "install", "local", "nas",
+            "fun",
         ],
     ),
     ("What happens", &["ps", "top", "logs", "requests", "why", "usage", "cost", "budget"]),

@@ -79,8 +79,11 @@ pub(crate) async fn publish(
     output: Output,
 ) -> anyhow::Result<()> {
     let whole = std::path::absolute(folder)?;
-    let source =
-        CodeSource { path: whole, place: Place { file: folder.display().to_string(), line: 0, column: 0, text: None } };
+    let source = CodeSource {
+        path: whole,
+        from: None,
+        place: Place { file: folder.display().to_string(), line: 0, column: 0, text: None },
+    };
     let archive = archive::made(&format!("the layer {name}"), &source)?;
     let code = json!({"zipFile": BASE64_STANDARD.encode(&archive.bytes), "checksum": archive.checksum});
     let body = json!({"code": code, "compatibleRuntime": runtimes, "description": description});

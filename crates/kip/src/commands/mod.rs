@@ -14,11 +14,13 @@ mod domain;
 mod exec;
 pub(crate) mod files;
 mod fit;
+mod fun;
 mod gpu;
 pub(crate) mod image;
 #[cfg(feature = "infer")]
 pub(crate) mod infer;
 pub(crate) mod inspect;
+mod install;
 pub(crate) mod invoke;
 pub(crate) mod job_runner;
 pub(crate) mod jobs;
@@ -26,8 +28,10 @@ pub(crate) mod key;
 pub(crate) mod knative;
 pub(crate) mod layer;
 mod list;
+mod local;
 pub(crate) mod logs;
 pub(crate) mod model;
+mod nas;
 mod pool;
 mod preset;
 pub(crate) mod provision;
@@ -68,6 +72,10 @@ pub(crate) async fn run(connection: &Connection, command: Command, output: Outpu
         }
         Command::Info(options) => files::info(&Client::find(connection)?, &options, output).await,
         Command::S { line } => s::run(connection, &line, output).await,
+        Command::Fun { line } => fun::run(connection, &line, output).await,
+        Command::Install(options) => install::run(&options, output),
+        Command::Local(command) => local::run(&command, output).await,
+        Command::Nas(command) => nas::run(connection, &command, output).await,
         Command::Import(options) => files::import(connection, &options, output).await,
         Command::Ls => list::functions(&Client::find(connection)?, output).await,
         Command::Ps(options) => list::instances(&Client::find(connection)?, &options, output).await,

@@ -345,6 +345,12 @@ pub(super) const SETTINGS: &[Setting] = &[
         form: Form::Text,
     },
     Setting {
+        key: "storage.root",
+        default: "storage",
+        about: "folder below which NAS paths and buckets of functions have theirs, in the data directory or absolute",
+        form: Form::Text,
+    },
+    Setting {
         key: "tasks.anonymous_bytes",
         default: "1GiB",
         about: "bytes of payloads and headers of tasks of callers without a key that may wait; more are refused with 429",

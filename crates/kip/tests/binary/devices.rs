@@ -253,3 +253,22 @@ fn an_instance_knows_its_share_and_is_kept_to_it_as_declared() {
         bare.try_deploy(&manifest(&[function("f", &[], &format!("resources: {{gpu: {gpu}}}"))])).failed(&[part]);
     }
 }
+
+#[test]
+fn a_device_that_programs_of_others_fill_is_left_alone_and_tried_again() {
+    let (server, host) = on_the_standin(false);
+    let small = host.holder("g", 100 << 20, "100MiB", "idle: {pause: never}");
+    server.deploy(&manifest(&[host.holder("f", 200 << 20, "300MiB", "timeouts: {queue: 20s}"), small]));
+    assert_eq!(get(&server, "g", "/pid").status(), 200);
+    let other = host.program(250 << 20);
+    until_true("the driver shows it", || {
+        server.kip(&["device", "ls", "-v"]).ok().stdout.contains("not of this server")
+    });
+    let refused = get(&server, "f", "/pid");
+    let text = refused.text();
+    assert!(refused.status() == 503 && text.contains("KW-4037"), "{refused:?}");
+    assert!(text.contains("34MiB are free, and process") && text.contains("holds 314MiB"), "{text}");
+    assert_eq!(state_of(&server, "g"), ["ready"], "nobody is evicted for what would not help");
+    drop(other);
+    until_true("it starts when the memory is free", || get(&server, "f", "/pid").status() == 200);
+}

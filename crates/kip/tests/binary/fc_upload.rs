@@ -174,7 +174,7 @@ fn the_calls_of_a_deployment_in_their_order() {
     assert_eq!(ask("POST", "", &wrong).status(), 400);
     wrong["code"] = json!({"ossBucketName": "mine", "ossObjectName": "x.zip"});
     let refused = ask("POST", "", &wrong);
-    assert_eq!((refused.status(), refused.json()["Code"].as_str()), (400, Some("PathNotSupported")));
+    assert_eq!((refused.status(), refused.json()["Code"].as_str()), (400, Some("InvalidArgument")));
     // With the pair that uploaded it.
     let signed = crate::fc::SignedRequest::new("POST", "/2023-03-30/functions", config.to_string().leak().as_bytes());
     let made = server.signed(&pair, &signed);

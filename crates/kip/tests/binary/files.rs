@@ -232,7 +232,7 @@ fn lines_of_s_are_carried_out() {
     s("provision remove -t app/s.yaml --qualifier prod").ok();
     assert_eq!(s("provision list -t app/s.yaml").ok().json(), json!([]));
     server.kip(&["s", "logs", "-t", "app/s.yaml"]).ok();
-    server.kip(&["s", "local", "start", "-t", "app/s.yaml"]).failed(&["KW-7007"]);
+    server.kip(&["s", "build", "-t", "app/s.yaml"]).failed(&["KW-7007"]);
     s("remove -t app/s.yaml -y").ok();
     assert_eq!(server.ask(&["ls"]), json!([]));
 }
@@ -274,6 +274,12 @@ Resources:
     change(&server.folder().join("app/template.yml"), "Runtime: custom", "Runtime: python2.7");
     let refused = server.kip(&["plan", "-t", "app/template.yml"]);
     refused.failed(&["KW-1034", "kip deploy -t app/template.yml --runtime-map python2.7=python3"]);
+    let settings = server.folder().join("app/kip.toml");
+    fs::write(&settings, "[runtimes]\n\"python2.7\" = \"custom\"\n").unwrap();
+    assert!(server.kip(&["plan", "app"]).ok().stdout.contains("nothing changes"));
+    fs::write(&settings, "[runtime]\n").unwrap();
+    server.kip(&["plan", "app"]).failed(&["KW-1036", "`runtime`", "[runtimes]"]);
+    fs::remove_file(&settings).unwrap();
     fs::write(server.folder().join("app/.env"), "KIPWAKE_RUNTIME_MAP=python2.7=custom\n").unwrap();
     assert!(server.kip(&["plan", "app"]).ok().stdout.contains("nothing changes"));
 }
@@ -378,14 +384,35 @@ fn the_classify_example_knows_digits_and_starts_nothing_cold_while_it_is_provisi
     }
     let root = Path::new(env!("CARGO_MANIFEST_DIR")).join("../..");
     let server = Server::start();
-    copy(&root.join("examples/classify"), &server.folder().join("classify"));
-    let made = server.kip(&["deploy", "classify"]).ok();
+    let folder = server.folder().join("classify");
+    copy(&root.join("examples/classify"), &folder);
+    // The commands of the page in their order; each block is the output of one of them.
+    let guide = fs::read_to_string(root.join("docs/fun.md")).unwrap();
+    let kip = |line: &str| {
+        assert!(guide.contains(&format!("kip {line}")), "{line}");
+        let mut command = crate::support::kip(&server.data());
+        command.args(line.split(' ')).current_dir(&folder);
+        let printed = crate::support::run(&mut command).ok().stdout;
+        let data = server.data().canonicalize().unwrap().display().to_string();
+        printed.replace(&server.gateway.to_string(), "127.0.0.1:5470").replace(&data, "DATA")
+    };
+    assert_eq!(kip("fun install"), block(&guide, "classify-digit is installed"));
+    assert_eq!(kip("nas init"), block(&guide, "SHARE"));
+    copy(&folder.join("model"), &folder.join(".fun/nas/auto-default/classify/model"));
+    assert_eq!(kip("nas sync"), block(&guide, "auto-default:/classify"));
+    assert_eq!(kip("nas ls nas://classify:/mnt/auto/model"), block(&guide, "  5.25 KiB"));
+    assert_eq!(kip("plan"), block(&guide, "+ function classify-digit"));
+    assert_eq!(kip("deploy"), block(&guide, "classify-digit is created"));
+    assert!(kip("s digit alias list").contains("prod"));
     let url = format!("http://{}/f/classify-digit@prod/", server.gateway);
-    assert!(made.stdout.contains(&url), "{made:?}");
     until_true("two instances are provisioned", || {
         let listed = server.ask(&["provision", "ls"]);
         (&listed[0]["target"], &listed[0]["current"]) == (&json!(2), &json!(2))
     });
+    let mut caller = server.connect();
+    caller.write("GET / HTTP/1.1\r\nhost: classify.example.com\r\nconnection: close\r\n\r\n");
+    let of_domain = caller.answer("GET");
+    assert!(of_domain.text().contains("Which digit is it?"), "{of_domain:?}");
     let page = call(server.gateway, "GET", "/f/classify-digit@prod/", "", b"");
     assert!(page.text().contains("Which digit is it?"), "{page:?}");
     // Pictures that the weights were not made from.
@@ -404,6 +431,13 @@ fn the_classify_example_knows_digits_and_starts_nothing_cold_while_it_is_provisi
     assert!(count == 60 && right >= 55, "{right} of {count}");
     let wrong = call(server.gateway, "POST", "/f/classify-digit@prod/classify", "content-type: image/png\r\n", b"x");
     assert_eq!((wrong.status(), wrong.json()["error"].is_string()), (400, true));
-    let figures = server.ask(&["bench", &url, "--phase", "provisioned=10/s@1s"]);
-    assert_eq!((&figures[0]["cold"], &figures[0]["errors"]), (&json!(0), &json!(0)), "{figures}");
+    let page = server.folder().join("bench.html").display().to_string();
+    let phases = ["on-demand=10/s@1s@/f/classify-on-demand/", "provisioned=10/s@1s", "beyond=200/s@1s"];
+    let phases: Vec<&str> = phases.iter().flat_map(|phase| ["--phase", phase]).collect();
+    let figures = server.ask(&[&["bench", &url, "--html", &page], phases.as_slice()].concat());
+    let cold = |phase: usize| figures[phase]["cold"].as_u64().unwrap();
+    assert!(cold(0) > 0, "the first one is cold: {figures}");
+    assert_eq!((cold(1), &figures[1]["errors"]), (0, &json!(0)), "{figures}");
+    assert_eq!(figures[2]["errors"], 0, "the overflow waits and is answered: {figures}");
+    assert!(figures[2]["instances"].as_u64().unwrap() >= 2 && fs::metadata(&page).unwrap().len() > 1_000, "{figures}");
 }

@@ -121,6 +121,14 @@ impl StandinHost {
 }
 
 impl StandinHost {
+    /// A program that holds so many bytes of the device, and is none of the server's.
+    pub(crate) fn program(&self, holds: u64) -> crate::support::ChildGuard {
+        let mut command = std::process::Command::new(crate::support::subject());
+        command.args(["--device-memory", &holds.to_string()]).env("PORT", "0");
+        command.envs(self.variables.iter().map(|(name, path)| (*name, path)));
+        crate::support::ChildGuard::spawn(&mut command)
+    }
+
     /// A function whose engine holds so many bytes of the device, and declares `memory`. Variables of Kipwake's own are none that a
     /// declaration may set.
     pub(crate) fn holder(&self, name: &str, holds: u64, memory: &str, settings: &str) -> String {

@@ -23,6 +23,7 @@ mod fc;
 mod fc_upload;
 mod fc_web;
 mod files;
+mod fun;
 mod gpu;
 mod guard;
 mod held;

@@ -203,7 +203,7 @@ prop_compose! {
             },
             env: env.into_iter().collect::<BTreeMap<_, _>>(),
             secrets: if port { [("TOKEN".to_owned(), "hf.main".parse().unwrap())].into() } else { BTreeMap::new() },
-            resources: Resources { cpu: cpu.map(MilliCpu), memory: memory.map(Bytes), gpu },
+            resources: Resources { cpu: cpu.map(MilliCpu), memory: memory.map(Bytes), gpu, port: None },
             instances: Instances {
                 min: min.min(max),
                 max: max.max(min).max(1),

@@ -2,7 +2,7 @@
 
 use kip_spec::function::{
     Concurrency, Dispatch, GpuNeed, GpuResources, Hook, HttpAuth, Idle, Instances, LiveProbe, Program, ReadyProbe,
-    Resources, Rotation, Stop, StopSignal, StopTarget, defaults,
+    Resources, Rotation, Stop, StopSignal, StopTarget, Strategy, defaults,
 };
 use kip_spec::{Bytes, MilliCpu, Millis, code};
 
@@ -41,7 +41,10 @@ fn every_key_arrives() {
          timeouts: {startup: 1s, queue: 2s, first_byte: 3s, idle: 4s, total: 5s, grace: 0s}, \
          idle: {pause: never, stop: 1d}, scaling: {mode: fixed}, trigger: {http: {auth: key, methods: [GET, POST, GET]}}");
     assert_eq!(spec.env["A"], "x");
-    assert_eq!(spec.resources, Resources { cpu: Some(MilliCpu(500)), memory: Some(Bytes(4 << 30)), gpu: None });
+    assert_eq!(
+        spec.resources,
+        Resources { cpu: Some(MilliCpu(500)), memory: Some(Bytes(4 << 30)), gpu: None, port: None }
+    );
     assert_eq!(spec.instances, Instances { min: 1, max: 3, concurrency: Concurrency { hard: 4, soft: 3 } });
     assert_eq!(spec.ready, ReadyProbe::Http { path: "/healthz".to_owned() });
     let hook = |path: &str, timeout| Some(Hook { path: path.to_owned(), timeout });
@@ -207,6 +210,29 @@ fn devices_watchdog_rotation_and_the_live_probe_are_read() {
         Some(GpuResources { need: GpuNeed::Cards(2), kind: None, isolation: Default::default() })
     );
     assert_eq!(cards.instances.max, 3);
+}
+
+#[test]
+fn a_program_with_a_port_of_its_own_has_one_instance_and_no_version_beside_it() {
+    let spec = one("port: 9000");
+    assert_eq!((spec.resources.port, spec.instances.max, spec.deploy.strategy), (Some(9_000), 1, Strategy::Recreate));
+    assert_eq!(one("resources: {cpu: 1}, port: 80").resources.port, Some(80));
+    for (wrong, said) in [
+        ("port: 9000, instances: {max: 2}", "2 instances cannot listen on one port"),
+        ("port: 9000, instances: {min: 2}", "more than `max`, which is 1"),
+        ("port: 9000, deploy: {strategy: rolling}", "two versions cannot listen"),
+        ("port: 70000", "65535"),
+    ] {
+        let text = format!("api: kip/v1\nfunctions: {{f: {{run: x, {wrong}}}}}\n");
+        let problems = read_in(folder().path(), &text).unwrap_err();
+        assert!(
+            problems.iter().any(|problem| problem.message.contains(said)
+                || problem.hint.as_ref().is_some_and(|hint| hint.contains(said))),
+            "{wrong}: {problems:?}"
+        );
+    }
+    let image = read_in(folder().path(), "api: kip/v1\nfunctions: {f: {image: x, port: 80}}\n").unwrap_err();
+    assert!(image[0].message.contains("a program of this host"), "{image:?}");
 }
 
 #[test]

@@ -25,7 +25,7 @@ fn broken() -> Vec<(String, &'static str, u64, u64, &'static str)> {
         (replaced("custom.debian12", "python3.10"), "KW-1040", 5, 3, "handler: index.handler"),
         (replaced("      code: ./code\n", ""), "KW-1040", 5, 3, "code: ./code"),
         (replaced("./code", "oss://b/x.zip"), "KW-1035", 11, 13, "download it"),
-        (replaced("./code", "{ossBucketName: b, ossObjectName: o}"), "KW-1035", 11, 13, "download it"),
+        (replaced("./code", "{ossBucketName: b}"), "KW-1035", 11, 13, "download it"),
         (props("timeout: soon"), "KW-1036", 12, 16, "from 1 to 86400"),
         (props("memorySize: 100"), "KW-1036", 12, 19, "from 128"),
         (props("memorySize: 200"), "KW-1036", 12, 19, "512"),

@@ -136,8 +136,9 @@ fn a_template_of_fun() {
         config["instanceLifecycleConfig"]["initializer"],
         json!({"handler": "predict.initializer", "timeout": 300})
     );
-    assert_eq!(config["nasConfig"]["mountPoints"], json!([{"mountDir": "/mnt/auto"}]));
-    assert_eq!(config["environmentVariables"]["model_path"], "/project/.fun/nas/auto-default/classify/model");
+    let share = json!([{"serverAddr": "auto-default:/classify", "mountDir": "/mnt/auto"}]);
+    assert_eq!(config["nasConfig"]["mountPoints"], share);
+    assert_eq!(config["environmentVariables"]["model_path"], "/mnt/auto/model");
     assert_eq!(config["logConfig"], json!({"project": "p", "logstore": "l"}));
     let kinds: Vec<&str> = function.triggers.iter().map(|trigger| trigger.kind.as_str()).collect();
     assert_eq!(kinds, ["http", "timer", "oss"]);
@@ -191,7 +192,16 @@ asyncInvokeConfig: {maxAsyncRetryAttempts: 1, qualifier: prod}
 concurrencyConfig: {reservedConcurrency: 2}
 tags: [{key: a, value: b}]",
     );
-    for project in [read(&complete).unwrap(), read(EDITION1).unwrap(), template("").unwrap()] {
+    let address = complete.replace("./code", "https://example.com/app.zip");
+    let bucket = complete.replace("./code", "{ossBucketName: b, ossObjectName: a/o.zip}");
+    assert!(address != complete && bucket != complete);
+    for project in [
+        read(&complete).unwrap(),
+        read(&address).unwrap(),
+        read(&bucket).unwrap(),
+        read(EDITION1).unwrap(),
+        template("").unwrap(),
+    ] {
         let text = write(&project, Path::new("/project"));
         let again = read(&text).unwrap_or_else(|problems| panic!("{text}\n{problems:?}"));
         assert_eq!(meaning(&again), meaning(&project), "{text}");

@@ -48,7 +48,9 @@ customDomain: {domainName: auto, protocol: HTTP, route: {path: /*}}",
     assert_eq!(config["environmentVariables"], json!({"A": "1", "B": "true", "C": "text", "D": ""}));
     assert_eq!(config["customRuntimeConfig"]["command"], json!(["python3", "app.py", "8080"]));
     assert_eq!(config["instanceLifecycleConfig"]["preStop"]["timeout"], 90);
-    assert_eq!((&config["logConfig"], &config["nasConfig"]), (&json!(null), &json!(null)), "the tool makes these");
+    assert_eq!(config["logConfig"], json!(null), "the tool makes it");
+    let share = json!({"mountPoints": [{"serverAddr": "auto-default:/web", "mountDir": "/mnt/x"}]});
+    assert_eq!(config["nasConfig"], share);
     assert_eq!(config["handler"], "index.handler");
     assert_eq!(function.code.as_ref().unwrap().path, Path::new("/project/code"));
     let trigger = &function.triggers[1];

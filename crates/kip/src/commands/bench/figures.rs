@@ -1,5 +1,7 @@
 //! Figures of a phase.
 
+use std::collections::BTreeSet;
+
 use serde::Serialize;
 
 use super::load::{Sample, Start};
@@ -29,6 +31,8 @@ pub(crate) struct PhaseFigures {
     pub(crate) warm: usize,
     pub(crate) woken: usize,
     pub(crate) cold: usize,
+    /// Instances that answered.
+    pub(crate) instances: usize,
     #[serde(skip_serializing_if = "Option::is_none")]
     pub(crate) first_fault: Option<String>,
 }
@@ -61,6 +65,7 @@ impl PhaseFigures {
             warm: started(Start::Warm),
             woken: started(Start::Woken),
             cold: started(Start::Cold),
+            instances: samples.iter().filter_map(|one| one.instance.as_deref()).collect::<BTreeSet<_>>().len(),
             first_fault: samples.iter().find_map(|sample| sample.fault.clone()),
         }
     }
@@ -104,6 +109,7 @@ pub(crate) fn table(all: &[&PhaseFigures]) -> String {
             figures.warm.to_string(),
             figures.woken.to_string(),
             figures.cold.to_string(),
+            figures.instances.to_string(),
         ]
     };
     let rows: Vec<Vec<String>> = all.iter().map(row).collect();
@@ -120,6 +126,7 @@ pub(crate) fn table(all: &[&PhaseFigures]) -> String {
         "#WARM",
         "#WOKEN",
         "#COLD",
+        "#INSTANCES",
     ];
     output::table(&header, &rows)
 }
@@ -140,6 +147,7 @@ mod tests {
             latency,
             status,
             start,
+            instance: status.map(|_| "i-1-1-1".to_owned()),
             fault: status.is_none().then(|| "x".to_owned()),
         };
         let samples = [
@@ -148,7 +156,7 @@ mod tests {
             sample(None, None, 5_000_000),
             sample(Some(200), Some(Start::Warm), 2_000),
         ];
-        let phase = Phase { name: "a".to_owned(), load: Load::Rate(2), duration: Millis(2_000) };
+        let phase = Phase { name: "a".to_owned(), load: Load::Rate(2), duration: Millis(2_000), path: None };
         let figures = PhaseFigures::of(&phase, &samples);
         assert_eq!((figures.requests, figures.answers, figures.errors, figures.without_answer), (4, 3, 1, 1));
         assert_eq!((figures.max, figures.cold, figures.warm, figures.from), (900_000, 1, 1, "schedule"));

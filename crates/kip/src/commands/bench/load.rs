@@ -44,6 +44,8 @@ pub(crate) struct Sample {
     pub(crate) status: Option<u16>,
     /// warm, woken or cold, as a function's answer has it.
     pub(crate) start: Option<Start>,
+    /// The instance that answered, where the answer names it.
+    pub(crate) instance: Option<String>,
     /// Why there is no answer.
     pub(crate) fault: Option<String>,
 }
@@ -122,7 +124,7 @@ async fn by_rate(shared: &Arc<Shared>, rate: u32, length: u64, running: &mut Vec
         running.retain(|task| !task.is_finished());
         if running.len() >= MOST_IN_FLIGHT {
             let fault = Some(format!("{MOST_IN_FLIGHT} requests were in flight: it was not sent"));
-            shared.samples.lock().push(Sample { at, latency: 0, status: None, start: None, fault });
+            shared.samples.lock().push(Sample { at, latency: 0, status: None, start: None, instance: None, fault });
             continue;
         }
         let shared = Arc::clone(shared);
@@ -136,17 +138,26 @@ async fn one(shared: &Shared, at: u64) {
     let done = tokio::time::timeout(limit, exchange(shared)).await;
     let latency = elapsed(shared).saturating_sub(at);
     let sample = match done {
-        Ok(Ok((status, start))) => Sample { at, latency, status: Some(status), start, fault: None },
-        Ok(Err(fault)) => Sample { at, latency, status: None, start: None, fault: Some(fault) },
+        Ok(Ok(AnswerSummary { status, start, instance })) => {
+            Sample { at, latency, status: Some(status), start, instance, fault: None }
+        }
+        Ok(Err(fault)) => Sample { at, latency, status: None, start: None, instance: None, fault: Some(fault) },
         Err(_) => {
             let fault = format!("no answer within {}", shared.target.timeout);
-            Sample { at, latency, status: None, start: None, fault: Some(fault) }
+            Sample { at, latency, status: None, start: None, instance: None, fault: Some(fault) }
         }
     };
     shared.samples.lock().push(sample);
 }
 
-async fn exchange(shared: &Shared) -> Result<(u16, Option<Start>), String> {
+/// What an answer says.
+struct AnswerSummary {
+    status: u16,
+    start: Option<Start>,
+    instance: Option<String>,
+}
+
+async fn exchange(shared: &Shared) -> Result<AnswerSummary, String> {
     let target = &shared.target;
     loop {
         let kept = shared.idle.lock().pop();
@@ -173,13 +184,15 @@ async fn exchange(shared: &Shared) -> Result<(u16, Option<Start>), String> {
             Err(error) if was_kept && error.is_canceled() => continue,
             Err(error) => return Err(error.to_string()),
         };
-        let start = answer.headers().get("x-kip-start").and_then(|value| value.to_str().ok()).and_then(Start::read);
+        let header = |name: &str| answer.headers().get(name).and_then(|value| value.to_str().ok());
+        let (start, instance) =
+            (header("x-kip-start").and_then(Start::read), header("x-kip-instance").map(str::to_owned));
         let status = answer.status().as_u16();
         answer.into_body().collect().await.map_err(|error| error.to_string())?;
         if !sender.is_closed() {
             shared.idle.lock().push(sender);
         }
-        return Ok((status, start));
+        return Ok(AnswerSummary { status, start, instance });
     }
 }
 

@@ -25,12 +25,14 @@ pub(crate) async fn run(options: &Bench, output: Output) -> anyhow::Result<()> {
             name: "load".to_owned(),
             load: options.rate.map_or_else(|| Load::Callers(options.callers.unwrap_or(CALLERS)), Load::Rate),
             duration: options.duration,
+            path: None,
         }],
         phases => phases.to_vec(),
     };
     let mut all = Vec::new();
     for phase in &phases {
-        let running = async { Ok(load::run(&target, phase).await) };
+        let own = Target { path: phase.path.clone().unwrap_or_else(|| target.path.clone()), ..target.clone() };
+        let running = async { Ok(load::run(&own, phase).await) };
         let samples = interruptible(output, || "requests in flight are cancelled".to_owned(), running).await?;
         let figures = PhaseFigures::of(phase, &samples);
         output.remark(&format!("{}: {} requests, {:.1}/s", figures.name, figures.requests, figures.rate));

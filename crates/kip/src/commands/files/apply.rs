@@ -15,8 +15,10 @@ use serde_json::{Value, json};
 use super::actions;
 use super::archive::{self, Archive};
 use super::compare::{self, FunctionPlan, PartKind, PartPlan};
+use super::mounts;
 use super::project_file::{ProjectFile, address, load};
 use super::render;
+use super::roles;
 use super::server;
 use crate::arguments::Deploy;
 use crate::client::{Client, segment};
@@ -70,13 +72,17 @@ pub(crate) async fn deploy(client: &Client, path: &Path, options: &Deploy, outpu
             actions::run(&function.actions, "pre", "deploy", output)?;
         }
     }
+    let moved = mounts::moved(client, &file, &options.confirm.mounts).await?;
     let mut plans = Vec::new();
     for function in &functions {
         let archive = archive::of(function)?;
-        let plan = compare::plan(client, function, archive.as_ref()).await?;
+        let mut plan = compare::plan(client, function, archive.as_ref()).await?;
+        mounts::note(&mut plan, &file, function, &moved)?;
         plans.push((*function, plan, archive));
     }
     confirm(&file, &plans, options, output)?;
+    mounts::set(client, &moved).await?;
+    roles::set(client, &options.confirm.roles, &mut plans).await?;
     for (function, plan, archive) in &plans {
         apply(client, function, plan, archive.as_ref(), output).await?;
         if !options.no_wait && !plan.is_nothing() {
@@ -91,13 +97,32 @@ pub(crate) async fn deploy(client: &Client, path: &Path, options: &Deploy, outpu
     if may_run {
         actions::run(&file.project.actions, "post", "deploy", output)?;
     }
+    for (function, plan, _) in &plans {
+        mounts::show(client, &file, function, plan, output).await?;
+    }
     let result = |(function, plan, _): &'_ (&DeclaredFunction, FunctionPlan, Option<Archive>)| {
         let (url, call) = address(&file, function);
         let (configuration, code) = (plan.configuration.clone(), plan.code);
         FunctionResult { function: plan.function.clone(), configuration, code, changed: !plan.is_nothing(), url, call }
     };
     let results: Vec<FunctionResult> = plans.iter().map(result).collect();
-    output.result(&results, |results| results.iter().map(line).collect())
+    output.result(&results, |results| results.iter().map(line).collect())?;
+    if let Some(first) = results.iter().find(|result| matches!(result.configuration, Step::Create)) {
+        let name = &first.function;
+        output.remark(&format!("next: kip logs {name} -f, kip version publish {name}, kip bench {}", first.url));
+    }
+    Ok(())
+}
+
+/// Deploys one function without a question, and waits until its newest version serves.
+pub(crate) async fn deploy_one(client: &Client, function: &DeclaredFunction, output: Output) -> anyhow::Result<()> {
+    let archive = archive::of(function)?;
+    let plan = compare::plan(client, function, archive.as_ref()).await?;
+    if plan.is_nothing() {
+        return Ok(());
+    }
+    apply(client, function, &plan, archive.as_ref(), output).await?;
+    wait(client, function.name.as_str(), output).await
 }
 
 fn line(result: &FunctionResult) -> String {

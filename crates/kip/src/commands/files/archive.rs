@@ -15,7 +15,10 @@ const LARGEST: usize = 100 << 20;
 /// Files and folders at most, as the server has it.
 const MOST_ENTRIES: usize = 50_000;
 /// Folders of tools, which no program needs.
-const LEFT_OUT: [&str; 4] = [".git", ".s", ".fun", ".kipwake"];
+const LEFT_OUT: [&str; 4] = [".git", ".s", TOOL, ".kipwake"];
+/// The folder of Fun, and what of it belongs to the code: installed dependencies.
+const TOOL: &str = ".fun";
+const DEPENDENCIES: [&str; 2] = ["python", "root"];
 /// The file of patterns that are left out.
 const IGNORE: &str = ".fcignore";
 
@@ -46,7 +49,7 @@ pub(crate) fn made(what: &str, source: &CodeSource) -> anyhow::Result<Archive> {
         let size = bytes.len() >> 20;
         let message = format!("{what} has {size} MiB as an archive; 100 MiB are taken");
         return Err(problem(source, message)
-            .hint(format!("leave large files out by a line in {IGNORE}, and read them from a folder of this machine"))
+            .hint(format!("leave large files out by a line in {IGNORE}; put them on a share: `NasConfig: Auto`, PYTHONUSERBASE: /mnt/auto/python, `kip install`, `kip nas sync`"))
             .into());
     }
     let checksum = kip_fc::code_checksum(&bytes);
@@ -107,6 +110,11 @@ fn collect(root: &Path, below: &Path, ignored: &Ignored, paths: &mut Vec<PathBuf
         let relative = below.join(entry.file_name());
         let kind = entry.file_type()?;
         let is_tool = kind.is_dir() && LEFT_OUT.iter().any(|name| entry.file_name() == *name);
+        if kind.is_dir() && relative == Path::new(TOOL) {
+            for name in DEPENDENCIES.iter().filter(|name| root.join(TOOL).join(name).is_dir()) {
+                collect(root, &relative.join(name), ignored, paths)?;
+            }
+        }
         if is_tool || ignored.has(&relative, kind.is_dir()) {
             continue;
         }
@@ -245,7 +253,7 @@ mod tests {
         fs::write(path.join(".fcignore"), "*.pyc\n# remark\n/big.bin\n").unwrap();
         std::os::unix::fs::symlink("b.txt", path.join("link")).unwrap();
         let place = Place { file: "s.yaml".to_owned(), line: 1, column: 1, text: None };
-        let source = CodeSource { path: path.clone(), place };
+        let source = CodeSource { path: path.clone(), from: None, place };
         let first = read(&source).unwrap();
         fs::write(path.join("b.txt"), "b.txt".repeat(40)).unwrap();
         assert_eq!(read(&source).unwrap(), first);

@@ -87,6 +87,13 @@ fn spec(function: &DeclaredFunction, directory: &Path, output: Output) -> anyhow
             .place(function.place.clone())
             .into());
     }
+    if function.code.as_ref().is_some_and(|code| code.from.is_some()) {
+        let message = format!("the code of {} is not in the project, and a kip.yaml names a folder", function.name);
+        return Err(Problem::new(code::FILE_CODE, message)
+            .hint("deploy the file as it is, or unpack the code and write its folder: `code: ./code`")
+            .place(function.place.clone())
+            .into());
+    }
     // Words of the command that begin with /code are relative to the folder then.
     let mut spec = kip_fc::declaration(function.name.clone(), &function.config, Path::new("."))?;
     if let (Program::Command { dir, .. }, Some(code)) = (&mut spec.program, &function.code) {

@@ -1,9 +1,9 @@
 //! A file of Function Compute: which one a command means, what it says, and where its functions are called.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
 
-use kip_serverless::{DeclaredFunction, Project, RuntimeMap, Source};
+use kip_serverless::{DeclaredFunction, Effect, Project, RuntimeMap, Source};
 use kip_spec::{Problem, code};
 
 use crate::arguments::FileArguments;
@@ -13,6 +13,9 @@ use crate::problem::{Problems, warning};
 
 /// The variable of `.env` that holds a map of runtimes.
 const RUNTIME_MAP: &str = "KIPWAKE_RUNTIME_MAP";
+
+/// The settings of a project, beside its file.
+const SETTINGS: &str = "kip.toml";
 
 /// A file that was read.
 #[derive(Debug)]
@@ -24,20 +27,43 @@ pub(crate) struct ProjectFile {
     pub(crate) project: Project,
     /// Host and port where functions are called.
     pub(crate) gateway: String,
+    /// Archives of code that were downloaded.
+    pub(crate) fetched: Option<tempfile::TempDir>,
 }
 
 impl ProjectFile {
     /// The functions that are meant: all, or those of these names and keys.
     pub(crate) fn functions(&self, only: &[String]) -> anyhow::Result<Vec<&DeclaredFunction>> {
         let all = &self.project.functions;
-        let has = |function: &DeclaredFunction, name: &String| function.name.as_str() == name || function.key == *name;
-        if let Some(name) = only.iter().find(|name| !all.iter().any(|function| has(function, name))) {
-            let known: Vec<&str> = all.iter().map(|function| function.name.as_str()).collect();
-            let message = format!("{} has no function `{name}`", self.file);
-            let hint = format!("functions of the file: {}", known.join(", "));
-            return Err(Problem::new(code::FILE_REFERENCE, message).hint(hint).into());
+        let mut meant: BTreeSet<&str> = BTreeSet::new();
+        for name in only {
+            let found = self.named(name);
+            if found.is_empty() {
+                let known: Vec<&str> = all.iter().map(|function| function.name.as_str()).collect();
+                let message = format!("{} has no function `{name}`", self.file);
+                let hint = format!("functions of the file: {}", known.join(", "));
+                return Err(Problem::new(code::FILE_REFERENCE, message).hint(hint).into());
+            }
+            meant.extend(found.iter().map(|function| function.name.as_str()));
         }
-        Ok(all.iter().filter(|one| only.is_empty() || only.iter().any(|name| has(one, name))).collect())
+        Ok(all.iter().filter(|one| only.is_empty() || meant.contains(one.name.as_str())).collect())
+    }
+
+    /// The functions that a word means: a name on the server, a key, `service$function`, a function of a service, or a service for all of its
+    /// functions.
+    fn named(&self, word: &str) -> Vec<&DeclaredFunction> {
+        let key = word.replacen('$', "/", 1);
+        let of_service =
+            |function: &DeclaredFunction| function.key.split_once('/').map(|(a, b)| (a.to_owned(), b.to_owned()));
+        type Fits<'a> = &'a dyn Fn(&DeclaredFunction) -> bool;
+        let ways: [Fits<'_>; 3] = [
+            &|function| function.name.as_str() == word || function.key == key,
+            &|function| of_service(function).is_some_and(|(_, name)| name == word),
+            &|function| of_service(function).is_some_and(|(service, _)| service == word),
+        ];
+        let found =
+            |fits: Fits<'_>| self.project.functions.iter().filter(|function| fits(function)).collect::<Vec<_>>();
+        ways.into_iter().map(found).find(|found| !found.is_empty()).unwrap_or_default()
     }
 }
 
@@ -81,12 +107,33 @@ pub(crate) fn read(path: &Path, map: Option<&RuntimeMap>, gateway: &str) -> anyh
         Problem::new(code::COMMAND_INPUT, format!("{RUNTIME_MAP} cannot be used: {fault}"))
             .hint("write python2.7=python3,nodejs8=nodejs20")
     })?;
-    let runtimes = map.cloned().unwrap_or_default().over(of_file.unwrap_or_default());
+    let of_settings = settings(&directory.join(SETTINGS))?;
+    let runtimes = map.cloned().unwrap_or_default().over(of_file.unwrap_or_default()).over(of_settings);
     let file = path.display().to_string();
     let source =
         Source { file: &file, text: &text, directory: &directory, variables: &variables, gateway, runtimes: &runtimes };
-    let project = kip_serverless::read(&source).map_err(Problems)?;
-    Ok(ProjectFile { file, directory, project, gateway: gateway.to_owned() })
+    let mut project = kip_serverless::read(&source).map_err(Problems)?;
+    project.functions.iter_mut().for_each(super::dependencies::add_variables);
+    Ok(ProjectFile { file, directory, project, gateway: gateway.to_owned(), fetched: None })
+}
+
+/// The map of runtimes in the settings of a project: the table `[runtimes]` of kip.toml.
+fn settings(file: &Path) -> anyhow::Result<RuntimeMap> {
+    let Ok(text) = std::fs::read_to_string(file) else { return Ok(RuntimeMap::default()) };
+    let wrong = |what: String| {
+        Problem::new(code::FILE_VALUE, format!("{} cannot be read: {what}", file.display()))
+            .hint("write [runtimes] and below it \"python2.7\" = \"python3\"")
+    };
+    let table: toml::Table = text.parse().map_err(|error: toml::de::Error| wrong(error.to_string()))?;
+    if let Some(other) = table.keys().find(|key| *key != "runtimes") {
+        return Err(wrong(format!("there is no key `{other}`")).into());
+    }
+    let mut pairs = Vec::new();
+    for (old, new) in table.get("runtimes").and_then(toml::Value::as_table).into_iter().flatten() {
+        let new = new.as_str().ok_or_else(|| wrong(format!("`{old}` is no text")))?;
+        pairs.push(format!("{old}={new}"));
+    }
+    Ok(pairs.join(",").parse().map_err(wrong)?)
 }
 
 /// The variables that a file may name: those of the environment over those of `.env` beside the file.
@@ -112,9 +159,39 @@ pub(crate) async fn load(
     output: Output,
 ) -> anyhow::Result<ProjectFile> {
     let gateway = client.gateway().await?;
-    let read = read(path, file.runtime_map.as_ref(), &gateway)?;
+    let mut read = read(path, file.runtime_map.as_ref(), &gateway)?;
+    name_devices(client, &mut read.project).await;
+    super::remote_code::bring(client, &mut read, output).await?;
     read.project.warnings.iter().for_each(|one| output.remark(&warning(one)));
     Ok(read)
+}
+
+/// Says which cards stand for the types that a file names.
+async fn name_devices(client: &Client, project: &mut Project) {
+    let types = |function: &DeclaredFunction| {
+        function.config.get("gpuConfig").and_then(|gpu| gpu["gpuType"].as_str()).map(str::to_owned)
+    };
+    let asked: BTreeSet<String> = project.functions.iter().filter_map(types).collect();
+    // Without the right to see the server, the plan says what holds where no type is named.
+    let Some(known) = (match asked.is_empty() {
+        true => None,
+        false => client.about().await.ok(),
+    }) else {
+        return;
+    };
+    for theirs in &asked {
+        match known.gpu_types.get(theirs) {
+            Some(ours) => {
+                project.changes.push(format!("{theirs} is a card of the type {ours} ([gpu_types] of kipwake.toml)"))
+            }
+            None => continue,
+        }
+    }
+    if asked.iter().all(|theirs| known.gpu_types.contains_key(theirs)) {
+        for key in project.keys.iter_mut().filter(|key| key.path.ends_with("gpuConfig.gpuType")) {
+            (key.effect, key.note) = (Effect::Mapped, "");
+        }
+    }
 }
 
 /// The names of a file's functions: of `-t`, or of the file in this folder.

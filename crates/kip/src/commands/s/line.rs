@@ -24,7 +24,7 @@ const COMMANDS: [&str; 18] = [
     "list",
 ];
 /// Commands that have verbs.
-const WITH_VERBS: [&str; 7] = ["version", "alias", "provision", "scaling", "concurrency", "instance", "layer"];
+const WITH_VERBS: [&str; 8] = ["version", "alias", "provision", "scaling", "concurrency", "instance", "layer", "local"];
 /// Flags without a value.
 const SWITCHES: [&str; 10] =
     ["assume-yes", "tail", "wait", "help", "debug", "allow-actions", "skip-actions", "silent", "verbose", "use-local"];

@@ -19,7 +19,7 @@ use crate::output::Output;
 
 /// Commands of the tool that are carried out here.
 const KNOWN: &str =
-    "deploy, plan, info, invoke, remove, version, alias, provision, scaling, concurrency, instance, layer, logs";
+    "deploy, plan, info, invoke, remove, version, alias, provision, scaling, concurrency, instance, layer, logs, local";
 
 pub(crate) async fn run(connection: &Connection, words: &[String], output: Output) -> anyhow::Result<()> {
     let line = CommandLine::read(words)
@@ -35,6 +35,7 @@ pub(crate) async fn run(connection: &Connection, words: &[String], output: Outpu
             let (client, file) = open(connection, &line, output).await?;
             settings::run(&client, &line, one(&file, &line)?, output).await
         }
+        "local" => local(connection, &line, output).await,
         "layer" => layers(&Client::find(connection)?, &line, output).await,
         other => Err(Problem::new(code::COMMAND_INPUT, format!("`s {other}` is not carried out here"))
             .hint(format!("known are {KNOWN}; `kip --help` lists the rest"))
@@ -79,6 +80,27 @@ async fn layers(client: &Client, line: &CommandLine, output: Output) -> anyhow::
     }
 }
 
+/// `s local start|invoke` in the words of `kip local`.
+async fn local(connection: &Connection, line: &CommandLine, output: Output) -> anyhow::Result<()> {
+    let verb = line.verb.as_deref().unwrap_or("start");
+    if !["start", "invoke"].contains(&verb) {
+        return Err(Problem::new(code::COMMAND_INPUT, format!("`s local {verb}` is not carried out here"))
+            .hint("known are start and invoke")
+            .into());
+    }
+    let mut words = vec!["kip".to_owned(), "local".to_owned(), verb.to_owned()];
+    words.extend(["-t".to_owned(), file_of(line)?.display().to_string()]);
+    words.extend(line.resource.clone());
+    for (theirs, ours) in [("event", "-e"), ("event-file", "-f"), ("server-port", "-p"), ("port", "-p")] {
+        if let Some(value) = line.flag(theirs).filter(|_| (ours == "-p") == (verb == "start")) {
+            words.extend([ours.to_owned(), value.to_owned()]);
+        }
+    }
+    let matches = Arguments::command().try_get_matches_from(words)?;
+    let command: Command = Arguments::from_arg_matches(&matches)?.command;
+    Box::pin(super::run(connection, command, output)).await
+}
+
 async fn open(connection: &Connection, line: &CommandLine, output: Output) -> anyhow::Result<(Client, ProjectFile)> {
     let client = Client::find(connection)?;
     let file = files::load(&client, &file_of(line)?, &FileArguments::default(), output).await?;
@@ -108,8 +130,16 @@ async fn again(connection: &Connection, line: &CommandLine, output: Output) -> a
         let client = Client::find(connection)?;
         let loaded = files::load(&client, Path::new(&file), &FileArguments::default(), output).await?;
         words.extend(["logs".to_owned(), one(&loaded, line)?.name.to_string()]);
-        for (theirs, ours) in [("request-id", "--request"), ("instance-id", "--instance"), ("start-time", "--since")] {
-            if let Some(value) = line.flag(theirs) {
+        for (theirs, ours) in [
+            ("request-id", "--request"),
+            ("instance-id", "--instance"),
+            ("start-time", "--since"),
+            ("end-time", "--until"),
+            ("search", "--search"),
+        ] {
+            // `-e` is an event elsewhere.
+            let value = line.flag(theirs).or_else(|| line.flag("event").filter(|_| theirs == "end-time"));
+            if let Some(value) = value {
                 words.extend([ours.to_owned(), value.to_owned()]);
             }
         }
