@@ -232,6 +232,16 @@ impl Engines {
         if std::fs::write(&rules, &self.rules).is_ok() {
             quiet("iptables-restore", &[&rules.display().to_string()]);
         }
+        // What is not in the saved text was empty, and reading it back does not empty it.
+        for table in ["filter", "nat"] {
+            if !self.rules.contains(&format!("*{table}")) {
+                quiet("iptables", &["-t", table, "-F"]);
+                quiet("iptables", &["-t", table, "-X"]);
+            }
+        }
+        if !self.rules.contains("*filter") {
+            quiet("iptables", &["-P", "FORWARD", "ACCEPT"]);
+        }
         if !self.forwarding.is_empty() {
             let _ = std::fs::write(FORWARDING, self.forwarding.trim());
         }
