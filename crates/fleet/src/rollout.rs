@@ -196,7 +196,8 @@ impl InstanceSample {
         let count = |number: usize| u32::try_from(number).unwrap_or(u32::MAX);
         let ours = |version: VersionId| version == to || before.contains(&version);
         let new = || core.instances().filter(|one| one.version == to);
-        let can = |one: &&Instance| matches!(one.state.class(), Class::Hot | Class::Asleep) && !one.wants_room;
+        let rests = |one: &&Instance| matches!(one.state.class(), Class::Hot | Class::Asleep) && !one.wants_room;
+        let can = |one: &&Instance| rests(one) && !one.lost;
         let revision = core.revisions().find(|(version, _)| *version == to).map(|(_, revision)| revision);
         Self {
             busy: count(core.instances().filter(|one| ours(one.version) && one.state == State::Busy).count()),

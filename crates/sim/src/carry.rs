@@ -223,6 +223,9 @@ impl World {
                 if self.plant == Some(PlantedBug::BlindLedger) {
                     need = RoomNeed { kind: need.kind, ..RoomNeed::default() };
                 }
+                if self.plant == Some(PlantedBug::ForgottenPort) {
+                    need.port = 0;
+                }
                 let lost = self.plant == Some(PlantedBug::LostAsk) && self.now.is_multiple_of(7);
                 (!lost).then_some(ToPlacer::Ask { function, instance, version, need, urgency, number })
             }

@@ -50,10 +50,12 @@ pub enum PlantedBug {
     DoubleRun,
     /// Nobody starts the instances that a step of a rollout needs.
     ForgottenPrepare,
+    /// The placer is not told of ports.
+    ForgottenPort,
 }
 
 /// All of them.
-pub const PLANTS: [PlantedBug; 23] = [
+pub const PLANTS: [PlantedBug; 24] = [
     PlantedBug::ForgottenLeave,
     PlantedBug::ForgottenRelease,
     PlantedBug::ForgottenEvict,
@@ -77,4 +79,5 @@ pub const PLANTS: [PlantedBug; 23] = [
     PlantedBug::DeafBacklog,
     PlantedBug::DoubleRun,
     PlantedBug::ForgottenPrepare,
+    PlantedBug::ForgottenPort,
 ];

@@ -105,6 +105,11 @@ impl Rooms {
                 if memory > machine.memory || cpu > machine.cpu {
                     return Some(format!("{memory} of {} memory, {cpu} of {} CPU", machine.memory, machine.cpu));
                 }
+                let mut ports: Vec<u16> = here().map(|(_, need)| need.port).filter(|port| *port > 0).collect();
+                ports.sort_unstable();
+                if let Some(twice) = ports.windows(2).find(|pair| pair[0] == pair[1]) {
+                    return Some(format!("port {} twice", twice[0]));
+                }
                 for (index, device) in machine.devices.iter().enumerate() {
                     let on = || here().filter(move |(place, _)| place.devices >> index & 1 == 1);
                     let slices: u64 =

@@ -90,6 +90,8 @@ impl World {
                 };
                 let stays = matches!(revision.role, Role::Serving | Role::Named);
                 let hopeless = !setup.fits(policy);
+                // Others may keep an instance on its port.
+                let shared = policy.need.port > 0;
                 // Those that grow old are replaced for ever, one at a time; its successor may follow when it is gone.
                 let ages = policy.max_age.is_some();
                 let least = if ages { count(states.len()) } else { number };
@@ -97,7 +99,7 @@ impl World {
                     fault(format!("{version} is still {:?} with {states:?}", revision.role));
                 } else if own.iter().any(stops) {
                     fault(format!("{version} does not end what it stops: {states:?}"));
-                } else if !hopeless && least < minimum || number > most + u32::from(ages) {
+                } else if !hopeless && !shared && least < minimum || number > most + u32::from(ages) {
                     fault(format!("{version} rests with {number} instances, not {minimum} to {most}: {states:?}"));
                 } else if policy.idle.pause.is_some() && !ages && !warm && !own.iter().all(rests) {
                     fault(format!("{version} does not sleep: {states:?}"));

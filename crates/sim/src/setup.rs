@@ -59,6 +59,7 @@ impl Setup {
             (0..number).map(|function| FunctionSetup::draw(seed, function, horizon, &rates)).collect();
         let inventory = inventory(seed, &functions);
         for (index, setup) in functions.iter_mut().enumerate() {
+            setup.give_a_port(seed, index);
             setup.add_a_giant(seed, index, &inventory);
             if !cut.only.is_empty() && !cut.only.contains(&index) {
                 setup.changes.clear();
@@ -144,6 +145,20 @@ impl FunctionSetup {
         }
         changes.sort_by_key(|(at, _)| *at);
         Self { workload, work, changes }
+    }
+
+    /// A function whose program listens on a port that it alone has: one instance at a time, over its versions too.
+    fn give_a_port(&mut self, seed: u64, function: usize) {
+        let mut random = Random::stream(seed, "port", function);
+        if !random.one_in(8) {
+            return;
+        }
+        let port = random.pick(&[9_000, 9_001]);
+        for policy in self.changes.iter_mut().filter_map(|(_, policy)| policy.as_mut()) {
+            let plain = Policy::clone(policy);
+            let need = RoomNeed { port, ..plain.need };
+            *policy = Arc::new(Policy { need, max: 1, min: plain.min.min(1), recreate: true, ..plain });
+        }
     }
 
     /// Sometimes one version needs more than the host has.

@@ -58,7 +58,9 @@ impl FunctionCore {
         let own: Vec<(InstanceId, State)> = self
             .instances
             .values()
-            .filter(|instance| instance.version == version && (!there(instance) || instance.wants_room))
+            .filter(|instance| {
+                instance.version == version && !instance.lost && (!there(instance) || instance.wants_room)
+            })
             .map(|instance| (instance.id, instance.state))
             .collect();
         for (id, state) in own {

@@ -173,6 +173,8 @@ impl Revision {
     pub fn rung_without_room(&self) -> Option<Rung> {
         let need = &self.policy.need;
         let rung = match (need.memory > 0, need.gpu) {
+            // A sleeper listens still.
+            (..) if need.port > 0 => return None,
             (true, _) => Rung::Spilled,
             (false, Gpu::None) => Rung::Paused,
             (false, _) => Rung::Parked,

@@ -20,7 +20,7 @@ const GROUPS: [(&str, &[&str]); 5] = [
     ("What happens", &["ps", "top", "logs", "requests", "why", "usage", "cost", "budget"]),
     ("Work and scaling", &["task", "job", "provision", "scaler", "simulate", "bench", "advise", "rotate"]),
     ("The server", &["start", "serve", "stop", "doctor", "config", "service", "backup", "restore"]),
-    ("Access and more", &["key", "secret", "audit", "device", "fit", "quota", "image", "schema", "completion"]),
+    ("Access and more", &["key", "secret", "audit", "device", "fit", "quota", "image", "pool", "schema", "completion"]),
 ];
 
 /// Exit codes, as the help and docs/README.md have them.

@@ -107,7 +107,7 @@ fn an_instance_past_its_memory_is_replaced() {
     decision(&server, "more memory than rotation.max_memory");
     drop(held);
     server.until_record("how much it used", |record| {
-        record["peak_memory"].as_u64().is_some_and(|bytes| bytes > 80 << 20)
+        record["peak_memory"].as_u64().is_some_and(|bytes| bytes > 64 << 20)
     });
 }
 
