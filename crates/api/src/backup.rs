@@ -45,6 +45,9 @@ pub(crate) async fn restore(
     let mut restored = api.control.restore(&file, restore.force, restore.records, by).await?;
     api.keys.reload().await.map_err(key_problem)?;
     api.secrets.reload().await.map_err(key_problem)?;
+    for facade in &api.told {
+        facade.restored().await?;
+    }
     restored.unreadable_secrets = api.secrets.unreadable();
     Ok(Json(restored))
 }

@@ -35,6 +35,7 @@ mod tasks;
 mod unchanged;
 mod versions;
 
+use futures_util::future::BoxFuture;
 use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
@@ -96,6 +97,14 @@ pub struct Api {
     models: Option<ModelServices>,
     /// Other interfaces on the same listener, each with paths, keys and errors of its own.
     facades: Vec<Router>,
+    /// The same interfaces, to be told of a restore.
+    told: Vec<Arc<dyn Facade>>,
+}
+
+/// Another interface, as far as this one has to tell it something.
+pub trait Facade: std::fmt::Debug + Send + Sync {
+    /// A backup was restored: takes up again what the interface keeps of functions.
+    fn restored(&self) -> BoxFuture<'static, Result<(), Problem>>;
 }
 
 /// The largest body the API takes: a manifest of the largest size, escaped as JSON.
@@ -134,6 +143,7 @@ impl Api {
             prices: Arc::new(PriceBook::function_compute()),
             models: None,
             facades: Vec::new(),
+            told: Vec::new(),
         }
     }
 
@@ -160,8 +170,9 @@ impl Api {
 
     /// Serves another interface, with paths of its own, on this listener.
     #[must_use]
-    pub fn with_facade(mut self, facade: Router) -> Self {
-        self.facades.push(facade);
+    pub fn with_facade(mut self, paths: Router, facade: Arc<dyn Facade>) -> Self {
+        self.facades.push(paths);
+        self.told.push(facade);
         self
     }
 

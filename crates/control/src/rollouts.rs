@@ -88,7 +88,13 @@ impl Shared {
             return;
         };
         let Some(held) = self.rollouts.all.lock().get(key).cloned() else { return };
-        if held.keep_until.is_some_and(|until| until <= wall_millis()) {
+        // Nothing is kept for an alias that points elsewhere by now.
+        let points = |alias: &StoredAlias| alias.targets.iter().any(|target| target.revision == Some(held.rollout.to));
+        let kept = cell.lock().qualifiers().and_then(|named| named.alias(key.1.as_str())).is_some_and(points);
+        if held.keep_until.is_some_and(|until| until <= wall_millis() || !kept) {
+            if !kept {
+                cell.uncall(held.rollout.to);
+            }
             held.rollout.before.iter().filter_map(|target| target.revision).for_each(|old| cell.uncall(old));
             self.prepare(&cell, held.rollout.to, 0);
             self.with(key, |held| held.keep_until = None);
@@ -175,7 +181,7 @@ impl Shared {
             cell.uncall(rollout.to);
         }
         let (to, why) = rollout_line(&cell, alias, &rollout, next);
-        let why = if why.is_empty() { noted("", &author.by) } else { why };
+        let why = if why.is_empty() || !author.by.is_empty() { noted("", &author.by) } else { why };
         self.note_named(&cell, to, why);
         let base = self.counted(&cell, &rollout);
         let keep = i64::try_from(rollout.plan.keep).unwrap_or(i64::MAX);
@@ -249,11 +255,13 @@ impl Shared {
         };
         let old_versions = rollout.old(cell);
         let look = |core: &FunctionCore| InstanceSample::of(core, rollout.to, &old_versions);
-        let InstanceSample { busy, ready, waits_for_room, old_is_awake, failed_starts } =
+        let InstanceSample { busy, ready, waits_for_room, has_room, old_is_awake, failed_starts } =
             cell.look(&cell.lock(), look).unwrap_or_default();
         let most = cell.lock().held_version(rollout.to).map_or(1, |version| version.policy().max);
         let (new, old) = (since(&new, &held.base[0]), since(&old, &held.base[1]));
-        RolloutSample { new, old, busy, ready, most, waits_for_room, old_is_awake, failed_starts }
+        let need = cell.lock().held_version(rollout.to).map(|version| version.policy().need);
+        let has_room = has_room || need.is_none_or(|need| self.with_placer(|placer| placer.has_room(need)));
+        RolloutSample { new, old, busy, ready, most, waits_for_room, has_room, old_is_awake, failed_starts }
     }
 
     /// The versions that rollouts of a function need: they must not be collected.
@@ -371,7 +379,12 @@ impl Control {
                 RolloutAction::Promote => rollout.state.promote(&rollout.plan, now),
                 RolloutAction::Abort => rollout.state.abort(AbortReason::Asked, now),
             };
+            let (to, paused) = (rollout.to, rollout.state.paused);
             control.shared.carry_on(&turn, &key, rollout, next, &author).await?;
+            if paused {
+                // What starts for it would hold room that the old version needs again.
+                control.shared.prepare(&cell, to, 0);
+            }
             control.rollout(&name, &alias)
         });
         unit.await

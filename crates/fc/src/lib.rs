@@ -172,12 +172,20 @@ impl Fc {
             checksums: Arc::default(),
             address_key: Arc::new(ring::hmac::Key::new(ring::hmac::HMAC_SHA256, &address_key)),
         };
-        let unread = |error: error::FcError| Problem::new(error.own, error.message);
-        fc.hold_http_triggers().await.map_err(unread)?;
-        fc.hold_disabled().await.map_err(unread)?;
-        fc.hold_domains().await.map_err(unread)?;
+        fc.hold_stored().await?;
         fc.control.supervisor().critical("fc timers", fc.clone().run_timers());
         Ok(fc)
+    }
+
+    /// Lets triggers, domains and disabled functions hold as they are stored: at a start, and after a restore.
+    ///
+    /// # Errors
+    /// What the store says.
+    pub async fn hold_stored(&self) -> Result<(), Problem> {
+        let unread = |error: error::FcError| Problem::new(error.own, error.message);
+        self.hold_http_triggers().await.map_err(unread)?;
+        self.hold_disabled().await.map_err(unread)?;
+        self.hold_domains().await.map_err(unread)
     }
 
     /// All paths below `/2023-03-30`, with any method: the table of operations is ours. And what `s` uses to upload code.

@@ -146,6 +146,8 @@ pub struct RolloutSample {
     pub most: u32,
     /// Another instance of the new version waits for room.
     pub waits_for_room: bool,
+    /// There is room for an instance of the new version beside the old ones, or one has it.
+    pub has_room: bool,
     /// An instance of an old version works or is on its way to rest.
     pub old_is_awake: bool,
     /// Starts of the new version that failed in a row.
@@ -184,6 +186,8 @@ pub struct InstanceSample {
     pub ready: u32,
     /// As [`RolloutSample::waits_for_room`].
     pub waits_for_room: bool,
+    /// An instance of the new version has all its room.
+    pub has_room: bool,
     /// As [`RolloutSample::old_is_awake`].
     pub old_is_awake: bool,
     /// As [`RolloutSample::failed_starts`].
@@ -203,6 +207,7 @@ impl InstanceSample {
             busy: count(core.instances().filter(|one| ours(one.version) && one.state == State::Busy).count()),
             ready: count(new().filter(can).count()),
             waits_for_room: new().any(|one| one.waits_for.is_some()),
+            has_room: new().any(|one| one.state.class() == Class::Hot && !one.lost),
             old_is_awake: core
                 .instances()
                 .any(|one| before.contains(&one.version) && !matches!(one.state.class(), Class::Asleep | Class::Gone)),
@@ -247,7 +252,8 @@ impl RolloutState {
                     // The two do not run side by side, so there is no step between.
                     return self.promote(plan, now);
                 }
-                if plan.park_old && !self.aside && seen.ready == 0 && seen.waits_for_room {
+                // Before it asks for room: an idle old version would be evicted for it, and its next request would evict the new one.
+                if plan.park_old && !self.aside && !seen.has_room {
                     (self.aside, self.since) = (true, now);
                     return RolloutMove::ParkOld;
                 }
@@ -266,6 +272,8 @@ impl RolloutState {
                     (self.stage, self.since) = (RolloutStage::Preparing, now);
                     RolloutMove::Prepare { instances: wanted(share, seen) }
                 }
+                // It was promoted before anything of it could serve.
+                None if seen.ready == 0 => RolloutMove::Prepare { instances: wanted(WHOLE, seen) },
                 None => {
                     (self.stage, self.since) = (RolloutStage::Completed, now);
                     RolloutMove::Complete
@@ -365,7 +373,7 @@ mod tests {
     }
 
     fn calm(ready: u32) -> RolloutSample {
-        RolloutSample { busy: 10, ready, most: 1_000, ..RolloutSample::default() }
+        RolloutSample { busy: 10, ready, most: 1_000, has_room: true, ..RolloutSample::default() }
     }
 
     #[test]
@@ -397,7 +405,7 @@ mod tests {
     #[test]
     fn an_old_version_is_set_aside_only_for_a_new_one_without_room_and_not_for_longer_than_that() {
         let plan = RolloutPlan { park_old: true, ..plan() };
-        let full = RolloutSample { waits_for_room: true, ..calm(0) };
+        let full = RolloutSample { waits_for_room: true, has_room: false, ..calm(0) };
         let mut state = RolloutState::begin(0);
         assert_eq!(
             state.look(&RolloutPlan { park_old: false, ..plan.clone() }, &full, 0),

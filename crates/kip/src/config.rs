@@ -208,8 +208,12 @@ impl Config {
             },
             limiter: match get("sharing.limiter") {
                 none if none == "none" => None,
-                path if Path::new(&path).is_file() => Some(path.into()),
-                path => return Err(invalid(format!("sharing.limiter names {path}, and there is no such file"))),
+                path if is_library(Path::new(&path)) => Some(path.into()),
+                path => {
+                    return Err(invalid(format!(
+                        "sharing.limiter names {path}, which is no library: no ELF file, or no absolute path"
+                    )));
+                }
             },
             over_use: match get("sharing.over_use").as_str() {
                 "charge" => OverUse::Charge,
@@ -369,6 +373,13 @@ where
     value.parse().map_err(|error: T::Err| {
         invalid(format!("{key}: `{value}` is not {wanted}")).cause(format!("{error} (from {origin})"))
     })
+}
+
+/// Whether the loader could load a file into a program.
+fn is_library(path: &Path) -> bool {
+    let mut head = [0; 4];
+    let read = std::fs::File::open(path).and_then(|mut file| std::io::Read::read_exact(&mut file, &mut head));
+    path.is_absolute() && read.is_ok() && head == *b"\x7fELF"
 }
 
 /// What a file declares beside its settings.

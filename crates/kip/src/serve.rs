@@ -4,6 +4,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
+use futures_util::future::BoxFuture;
 use kip_api::Api;
 use kip_auth::{Keys, Seal, Secrets};
 use kip_control::Control;
@@ -29,6 +30,17 @@ use crate::config::{Config, Flags};
 use crate::disk::Stores;
 use crate::output::Output;
 use crate::start::LOG_FILE;
+
+/// The API of Function Compute beside ours.
+#[derive(Debug)]
+struct FunctionCompute(kip_fc::Fc);
+
+impl kip_api::Facade for FunctionCompute {
+    fn restored(&self) -> BoxFuture<'static, Result<(), Problem>> {
+        let fc = self.0.clone();
+        Box::pin(async move { fc.hold_stored().await })
+    }
+}
 
 /// The folder of the data directory in which versions keep their code.
 pub(crate) const SNAPSHOTS: &str = "snapshots";
@@ -261,7 +273,7 @@ pub(crate) async fn serve(
     let noting = kip_host::tasks::spawn("key uses", async move { note_uses(&uses).await });
     tasks.reached_at(ready.api.clone());
     let api = Api::new(control.clone(), (keys.clone(), secrets), about, stop, metrics, tasks.clone(), events)
-        .with_facade(fc.router())
+        .with_facade(fc.router(), Arc::new(FunctionCompute(fc.clone())))
         .with_open_metrics(config.metrics.open)
         .with_connections(usize::try_from(open_files / API_PART).unwrap_or(usize::MAX))
         .with_peers(listeners.peers)

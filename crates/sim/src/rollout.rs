@@ -142,9 +142,20 @@ impl World {
         };
         let core = self.cells[function].core();
         let seen = core.map(|core| InstanceSample::of(core, held.to, &held.old())).unwrap_or_default();
-        let InstanceSample { busy, ready, waits_for_room, old_is_awake, failed_starts } = seen;
+        let InstanceSample { busy, ready, waits_for_room, has_room, old_is_awake, failed_starts } = seen;
+        let has_room = has_room || self.placer.has_room(held.policy.need);
         let (new, old) = (since(new, held.base[0]), since(old, held.base[1]));
-        RolloutSample { new, old, busy, ready, most: held.policy.max, waits_for_room, old_is_awake, failed_starts }
+        RolloutSample {
+            new,
+            old,
+            busy,
+            ready,
+            most: held.policy.max,
+            waits_for_room,
+            has_room,
+            old_is_awake,
+            failed_starts,
+        }
     }
 
     fn prepare(&mut self, function: usize, version: VersionId, instances: u32) {

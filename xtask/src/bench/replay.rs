@@ -128,7 +128,7 @@ fn real(requests: &[TraceRequest], plan: &Plan) -> Result<ServerOutcome> {
     server.deploy(&declaration(plan)?)?;
     std::thread::sleep(SETTLE);
     // The delay of each request; nothing for one that failed.
-    let (ended, ends) = mpsc::channel::<Option<u64>>();
+    let (ended, ends) = mpsc::sync_channel::<Option<u64>>(requests.len());
     let (gateway, begin) = (server.gateway, monotonic_micros());
     std::thread::scope(|scope| {
         for request in requests {

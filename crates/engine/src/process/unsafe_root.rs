@@ -11,7 +11,7 @@ use super::unsafe_folder::{self, OwnFolder};
 use super::view::Source;
 
 /// Folders that a root can show.
-pub(super) const MOST_TREES: usize = 64;
+pub(super) const MOST_TREES: usize = 512;
 
 /// What is made in a new root, in this order.
 #[derive(Debug)]

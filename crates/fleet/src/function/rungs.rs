@@ -62,4 +62,18 @@ impl FunctionCore {
         let late = || revision.policy.wake.is_some_and(|limit| revision.restore() > limit);
         revision.role != Role::Retiring && self.closing.is_none() && (revision.policy.pinned || late())
     }
+
+    /// Whether an instance is not even offered: it keeps its room, and no new version of its own function waits for that.
+    pub(super) fn withholds(&self, instance: &Instance) -> bool {
+        self.holds_on(instance) && !self.candidate_waits(instance.version)
+    }
+
+    /// Whether a new version of the function waits for room.
+    pub(super) fn candidate_waits(&self, serving: VersionId) -> bool {
+        let proves = |version: VersionId| {
+            version != serving && self.revisions.get(&version).is_some_and(|revision| revision.role == Role::Candidate)
+        };
+        let waits = |instance: &Instance| instance.state == State::Requested || instance.wants_room;
+        self.instances.values().any(|instance| waits(instance) && proves(instance.version))
+    }
 }

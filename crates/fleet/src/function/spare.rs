@@ -40,8 +40,11 @@ impl FunctionCore {
                 self.operate(now, id, State::Starting, Operate::Start { place }, limit, why, effects);
             }
             (_, Some(rung)) if instance.wants_room => self.resume(now, id, rung, effects),
-            // It does not want to wake any more.
-            (_, Some(rung)) => effects.push(Effect::Tell(ToPlacer::Rests { instance: id, rung })),
+            // It does not want to wake any more. The grant has ended its offer: it is made again.
+            (_, Some(rung)) => {
+                instance.offered = None;
+                effects.push(Effect::Tell(ToPlacer::Rests { instance: id, rung }));
+            }
             _ => {}
         }
     }
@@ -237,7 +240,9 @@ impl FunctionCore {
             state if state.class() == Class::Leaving => return,
             state => state.rung().is_some() && (yielded || may_be_left(instance)),
         };
-        let may = may && (yielded || instance.attached == 0 && !self.holds_on(instance));
+        // Its own successor starts when it has ended.
+        let holds = self.holds_on(instance) && !(by == Some(self.number) && self.candidate_waits(instance.version));
+        let may = may && (yielded || instance.attached == 0 && !holds);
         if !may || instance.goal.is_some_and(|(goal, _)| goal != Goal::Sleep(Rung::Paused)) {
             effects.push(Effect::Tell(ToPlacer::Declined { instance: id }));
             return;

@@ -70,7 +70,7 @@ impl FunctionCore {
                 Some(Turn { from: instance.since, ends: u64::MAX, unwanted: true })
             }
             _ if instance.goal.is_some() || instance.attached > 0 => None,
-            _ if !may_be_left(instance) || self.holds_on(instance) => None,
+            _ if !may_be_left(instance) || self.withholds(instance) => None,
             State::Ready | State::Paused | State::Parked | State::Spilled => {
                 let served = instance.served > instance.served_before;
                 let ends = instance.hot_since.saturating_add(turn);

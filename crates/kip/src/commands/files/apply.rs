@@ -84,7 +84,11 @@ pub(crate) async fn deploy(client: &Client, path: &Path, options: &Deploy, outpu
     mounts::set(client, &moved).await?;
     roles::set(client, &options.confirm.roles, &mut plans).await?;
     for (function, plan, archive) in &plans {
-        apply(client, function, plan, archive.as_ref(), output).await?;
+        if let Err(error) = apply(client, function, plan, archive.as_ref(), output).await {
+            // What is refused leaves the folders as they were.
+            mounts::put_back(client, &moved).await?;
+            return Err(error);
+        }
         if !options.no_wait && !plan.is_nothing() {
             let name = function.name.as_str();
             let goes_on = || format!("the deployment goes on; `kip why {name}` shows how it stands");

@@ -52,6 +52,14 @@ pub(super) async fn set(client: &Client, moved: &[Moved]) -> anyhow::Result<()> 
     Ok(())
 }
 
+/// The folders as they were before.
+pub(super) async fn put_back(client: &Client, moved: &[Moved]) -> anyhow::Result<()> {
+    for Moved { share, from, .. } in moved {
+        let _set: ShareInfo = client.put(&path_of(share), &ShareSettings { folder: from.clone() }).await?;
+    }
+    Ok(())
+}
+
 /// The share that a word means: a whole name, or the server or bucket of a mount of the file.
 fn named(file: &ProjectFile, word: &str) -> anyhow::Result<ShareName> {
     if let Ok(share) = word.parse() {
