@@ -508,4 +508,14 @@ mod tests {
         assert_eq!(state.abort(AbortReason::Asked, 61_003), RolloutMove::Wait, "it is over");
         assert_eq!(state.share(&plan), 0);
     }
+
+    #[test]
+    fn one_that_is_promoted_before_it_can_serve_is_complete_only_when_it_does() {
+        let (plan, mut state) = (plan(), RolloutState::begin(0));
+        assert_eq!(state.promote(&plan, 0), RolloutMove::Shift { share: WHOLE });
+        assert_eq!(state.look(&plan, &calm(0), 1_000), RolloutMove::Prepare { instances: 12 });
+        let failed = RolloutSample { failed_starts: 3, ..calm(0) };
+        assert_eq!(state.clone().look(&plan, &failed, 1_250), RolloutMove::Abort(AbortReason::Starts { failures: 3 }));
+        assert_eq!(state.look(&plan, &calm(1), 1_500), RolloutMove::Complete);
+    }
 }

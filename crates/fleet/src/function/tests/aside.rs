@@ -102,3 +102,18 @@ fn a_request_that_would_wake_it_leaves_it_asleep() {
     assert_eq!(world.states(), [], "a function that is removed ends what is set aside too");
     assert!(world.refused.contains_key(&second));
 }
+
+#[test]
+fn a_pinned_version_ends_for_its_own_successor() {
+    let mut world = World::new(1, 100, Faults { per_cent: 0, hang_per_cent: 0 });
+    let pinned = Policy { pinned: true, ..large(false) };
+    world.deploy(1, pinned.clone());
+    let first = world.arrive();
+    world.advance(100);
+    world.leave(first);
+    world.advance(20);
+    world.deploy(2, pinned);
+    world.advance(20_000);
+    assert_eq!(world.promoted, [VersionId(1), VersionId(2)]);
+    assert_eq!(world.states_of(1), []);
+}
