@@ -441,3 +441,18 @@ fn the_classify_example_knows_digits_and_starts_nothing_cold_while_it_is_provisi
     assert_eq!(figures[2]["errors"], 0, "the overflow waits and is answered: {figures}");
     assert!(figures[2]["instances"].as_u64().unwrap() >= 2 && fs::metadata(&page).unwrap().len() > 1_000, "{figures}");
 }
+
+#[test]
+fn the_triggers_of_a_restored_function_hold_at_once() {
+    let server = Server::start();
+    project(&server, "s.yaml", GUIDE);
+    server.kip(&["deploy", "-y", "-t", "app/s.yaml"]).ok();
+    let status = || call(server.gateway, "GET", "/f/web/pid", "", b"").status();
+    assert_eq!(status(), 200);
+    let file = server.folder().join("state.backup");
+    server.kip(&["backup", file.to_str().unwrap()]).ok();
+    server.kip(&["rm", "web"]).ok();
+    assert_eq!(status(), 404);
+    server.kip(&["restore", file.to_str().unwrap()]).ok();
+    assert_eq!(status(), 200, "its anonymous trigger needs no restart");
+}
