@@ -35,12 +35,13 @@ pub(crate) fn add_variables(function: &mut DeclaredFunction) {
 }
 
 #[cfg(test)]
-mod tests {
+pub(crate) mod tests {
     use std::path::Path;
 
     use super::*;
 
-    fn function(directory: &Path, variables: &str) -> DeclaredFunction {
+    /// The function of a template with these variables.
+    pub(crate) fn function(directory: &Path, variables: &str) -> DeclaredFunction {
         let text = format!(
             "ROSTemplateFormatVersion: '2015-09-01'\nTransform: 'Aliyun::Serverless-2018-04-03'\nResources:\n  s:\n    Type: 'Aliyun::Serverless::Service'\n    Properties: {{NasConfig: Auto}}\n    f:\n      Type: 'Aliyun::Serverless::Function'\n      Properties: {{Handler: index.handler, Runtime: python3, CodeUri: ./code, EnvironmentVariables: {{{variables}}}}}\n"
         );

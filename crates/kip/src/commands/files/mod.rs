@@ -4,7 +4,7 @@ mod actions;
 mod apply;
 pub(crate) mod archive;
 mod compare;
-mod dependencies;
+pub(crate) mod dependencies;
 mod import;
 mod info;
 mod mounts;

@@ -67,22 +67,7 @@ impl Places {
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    fn function(directory: &Path, variables: &str) -> DeclaredFunction {
-        let text = format!(
-            "ROSTemplateFormatVersion: '2015-09-01'\nTransform: 'Aliyun::Serverless-2018-04-03'\nResources:\n  s:\n    Type: 'Aliyun::Serverless::Service'\n    Properties: {{NasConfig: Auto}}\n    f:\n      Type: 'Aliyun::Serverless::Function'\n      Properties: {{Handler: index.handler, Runtime: python3, CodeUri: ./code, EnvironmentVariables: {{{variables}}}}}\n"
-        );
-        let (variables, runtimes) = Default::default();
-        let source = kip_serverless::Source {
-            file: "template.yml",
-            text: &text,
-            directory,
-            variables: &variables,
-            gateway: "g",
-            runtimes: &runtimes,
-        };
-        kip_serverless::read(&source).unwrap().functions.remove(0)
-    }
+    use crate::commands::files::dependencies::tests::function;
 
     #[test]
     fn packages_go_beside_the_code_or_where_the_variable_says() {
