@@ -114,7 +114,9 @@ fn read(src: &Path) -> Result<BTreeMap<Module, Source>> {
 
 /// A file up to its tests, without comments.
 fn without_tests(text: &str) -> String {
-    let code = text.split("#[cfg(test)]\nmod tests {").next().unwrap_or_default();
+    const HEADS: [&str; 2] = ["#[cfg(test)]\nmod tests {", "#[cfg(test)]\npub(crate) mod tests {"];
+    let end = HEADS.iter().filter_map(|head| text.find(head)).min().unwrap_or(text.len());
+    let code = &text[..end];
     code.lines().filter(|line| !line.trim_start().starts_with("//")).collect::<Vec<_>>().join("\n")
 }
 
@@ -320,7 +322,9 @@ mod tests {
 
     #[test]
     fn tests_and_comments_do_not_count() {
-        let text = "// use crate::b;\nuse crate::c::C;\n#[cfg(test)]\nmod tests {\n use crate::d;\n}";
-        assert_eq!(uses(&without_tests(text), false), [["crate", "c", "C"].map(str::to_owned)]);
+        for tests in ["mod tests", "pub(crate) mod tests"] {
+            let text = format!("// use crate::b;\nuse crate::c::C;\n#[cfg(test)]\n{tests} {{\n use crate::d;\n}}");
+            assert_eq!(uses(&without_tests(&text), false), [["crate", "c", "C"].map(str::to_owned)]);
+        }
     }
 }

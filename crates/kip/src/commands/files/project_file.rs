@@ -161,7 +161,7 @@ pub(crate) async fn load(
     let gateway = client.gateway().await?;
     let mut read = read(path, file.runtime_map.as_ref(), &gateway)?;
     name_devices(client, &mut read.project).await;
-    super::remote_code::bring(client, &mut read, output).await?;
+    super::remote_code::bring(client, &mut read.project, &mut read.fetched, output).await?;
     read.project.warnings.iter().for_each(|one| output.remark(&warning(one)));
     Ok(read)
 }

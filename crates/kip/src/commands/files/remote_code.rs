@@ -9,12 +9,12 @@ use http::{Method, Request, StatusCode};
 use http_body_util::{BodyExt, Full};
 use kip_host::http_client;
 use kip_host::tls::Trust;
-use kip_serverless::{CodeSource, RemoteCode};
+use kip_serverless::{CodeSource, Project, RemoteCode};
 use kip_spec::share::ShareName;
 use kip_spec::{Problem, code};
 use kip_wire::ShareInfo;
+use tempfile::TempDir;
 
-use super::project_file::ProjectFile;
 use crate::client::{Client, segment};
 use crate::output::Output;
 use crate::progress::Progress;
@@ -26,9 +26,14 @@ const MOST_REDIRECTS: usize = 5;
 /// How long nothing may come.
 const IDLE: Duration = Duration::from_secs(60);
 
-/// Brings the code of a file's functions to this machine. Archives that are downloaded are gone with the project.
-pub(crate) async fn bring(client: &Client, file: &mut ProjectFile, output: Output) -> anyhow::Result<()> {
-    for (number, function) in file.project.functions.iter_mut().enumerate() {
+/// Brings the code of a project's functions to this machine. What is downloaded is in `fetched`, and gone with it.
+pub(crate) async fn bring(
+    client: &Client,
+    project: &mut Project,
+    fetched: &mut Option<TempDir>,
+    output: Output,
+) -> anyhow::Result<()> {
+    for (number, function) in project.functions.iter_mut().enumerate() {
         let Some(source) = &mut function.code else { continue };
         match source.from.clone() {
             None => {}
@@ -44,7 +49,7 @@ pub(crate) async fn bring(client: &Client, file: &mut ProjectFile, output: Outpu
                 source.path = there.folder.into();
             }
             Some(RemoteCode::Address(address)) => {
-                let folder = match &mut file.fetched {
+                let folder = match fetched {
                     Some(folder) => folder,
                     none => none.insert(tempfile::tempdir()?),
                 };

@@ -113,7 +113,7 @@ async fn deploy(session: &Session<'_>, output: Output) -> anyhow::Result<(files:
     let gateway = client.gateway().await?;
     let read = nas::open(session.project)?;
     let mut file = files::ProjectFile { gateway, ..read };
-    files::bring(client, &mut file, output).await?;
+    files::bring(client, &mut file.project, &mut file.fetched, output).await?;
     let functions = chosen(&file, session.only)?;
     for function in &functions {
         for mount in files::of_function(function, &file.directory)? {
