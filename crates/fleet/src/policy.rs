@@ -1,6 +1,6 @@
 //! What the brain needs of a version's declaration; everything else of it is the shell's business.
 
-use kip_spec::function::{Concurrency, Dispatch, FunctionSpec, Idle, Strategy};
+use kip_spec::function::{Concurrency, Dispatch, FunctionSpec, Idle, Strategy, defaults};
 use kip_spec::scaling::Scaling;
 use kip_spec::sleep::RungUse;
 use serde::{Deserialize, Serialize};
@@ -54,6 +54,34 @@ pub struct Policy {
     pub limits: Limits,
 }
 
+impl Policy {
+    /// One instance at most, with one request at a time, started when it is asked for and never paused or ended; any number of requests
+    /// may wait for it. For simulated worlds and tests, which set what they are about.
+    pub fn plain(limits: Limits) -> Self {
+        Self {
+            min: 0,
+            max: 1,
+            concurrency: Concurrency { hard: 1, soft: 1 },
+            queue_depth: u32::MAX,
+            queue_timeout: limits.request,
+            scaling: Scaling::Fixed,
+            idle: Idle { pause: None, stop: None, ..defaults::IDLE },
+            dispatch: Dispatch::Packed,
+            need: RoomNeed::default(),
+            initialize: false,
+            rungs: Rungs::default(),
+            pinned: false,
+            wake: None,
+            grace: None,
+            stall: None,
+            max_age: None,
+            unproven: false,
+            recreate: false,
+            limits,
+        }
+    }
+}
+
 /// Rungs below paused that may be used.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
 pub struct Rungs {
@@ -87,6 +115,13 @@ pub struct Limits {
     pub stop: u64,
     /// A request, from its arrival to its end.
     pub request: u64,
+}
+
+impl Limits {
+    /// The same for each, milliseconds.
+    pub const fn all(limit: u64) -> Self {
+        Self { start: limit, initialize: limit, sleep: limit, park: limit, stop: limit, request: limit }
+    }
 }
 
 impl Policy {
@@ -131,7 +166,7 @@ impl From<&FunctionSpec> for Policy {
             scaling: spec.scaling.clone(),
             idle: spec.idle,
             dispatch: spec.dispatch,
-            need: RoomNeed::from(&spec.resources),
+            need: RoomNeed { priority: spec.priority, ..RoomNeed::from(&spec.resources) },
             initialize: spec.lifecycle.initialize.is_some(),
             rungs: Rungs {
                 park: spec.lifecycle.sleep.is_some() && spec.idle.park != RungUse::Never,

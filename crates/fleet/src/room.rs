@@ -3,7 +3,7 @@
 use std::fmt;
 
 use kip_spec::Bytes;
-use kip_spec::function::{GpuNeed, Resources};
+use kip_spec::function::{FunctionPriority, GpuNeed, Resources};
 use serde::{Deserialize, Serialize};
 
 use crate::state::{Rung, State};
@@ -25,6 +25,9 @@ pub struct RoomNeed {
     /// Pools in which it cannot run, a bit for each in the order of the inventory.
     #[serde(default, skip_serializing_if = "is_zero")]
     pub barred: u64,
+    /// How important it is that it gets this, and keeps it.
+    #[serde(default, skip_serializing_if = "is_zero")]
+    pub priority: FunctionPriority,
 }
 
 fn is_zero<N: Default + PartialEq>(number: &N) -> bool {
@@ -85,6 +88,7 @@ impl From<&Resources> for RoomNeed {
             kind: gpu.and_then(|gpu| gpu.kind.as_deref()).map_or(DeviceKind::ANY, DeviceKind::named),
             port: resources.port.unwrap_or(0),
             barred: 0,
+            priority: FunctionPriority::default(),
         }
     }
 }
@@ -120,6 +124,7 @@ impl RoomNeed {
             // A sleeper listens still.
             port: self.port,
             barred: self.barred,
+            priority: self.priority,
         }
     }
 }

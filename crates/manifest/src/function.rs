@@ -74,6 +74,7 @@ pub(crate) fn read_shared(
     sleep::check(section, idle, &lifecycle, report);
     let (wake, canary) = (sleep::wake(section, report), sleep::canary(section, report));
     let pinned = limits::pinned(section, report);
+    let priority = limits::priority(section, report);
     let watchdog = limits::watchdog(section, report);
     let rotation = limits::rotation(section, report);
     let (scaling, instances) = scaling::read(section, &resources, (instances, idle), report);
@@ -112,6 +113,7 @@ pub(crate) fn read_shared(
         owns_directory: false,
         wake,
         pinned,
+        priority,
         canary,
         runtime,
         job: None,

@@ -161,7 +161,7 @@ pub(crate) const GPU: Keys =
 
 pub(crate) const INSTANCES: Keys = Keys {
     name: "instances",
-    known: &["min", "max", "concurrency", "pin"],
+    known: &["min", "max", "concurrency", "pin", "priority"],
     later: &[("initial", "`instances.min` starts and keeps instances")],
 };
 

@@ -1,8 +1,8 @@
 //! Counts, resources and limits in time.
 
 use kip_spec::function::{
-    Concurrency, GpuIsolation, GpuNeed, GpuResources, Idle, Instances, Resources, Rotation, Timeouts, Watchdog,
-    defaults,
+    Concurrency, FunctionPriority, GpuIsolation, GpuNeed, GpuResources, Idle, Instances, Resources, Rotation, Timeouts,
+    Watchdog, defaults,
 };
 use kip_spec::{Bytes, MilliCpu, Millis, Problem, code};
 
@@ -170,6 +170,15 @@ pub(crate) fn instances(function: &Section<'_>, resources: &Resources, report: &
 pub(crate) fn pinned(function: &Section<'_>, report: &mut Report<'_>) -> bool {
     let section = function.section("instances", &keys::INSTANCES, report);
     section.and_then(|section| section.field("pin")).is_some_and(|field| flag(&field, report))
+}
+
+/// How important the function is where room is short.
+pub(crate) fn priority(function: &Section<'_>, report: &mut Report<'_>) -> FunctionPriority {
+    const WORDS: [(&str, FunctionPriority); 3] =
+        [("low", FunctionPriority::Low), ("normal", FunctionPriority::Normal), ("high", FunctionPriority::High)];
+    let section = function.section("instances", &keys::INSTANCES, report);
+    let field = section.as_ref().and_then(|section| section.field("priority"));
+    field.and_then(|field| word(&field, &WORDS, &[], report)).unwrap_or_default()
 }
 
 /// When an instance that works counts as stuck.

@@ -249,6 +249,9 @@ pub(crate) struct Instances {
     /// Whether its instances keep their devices and memory until they end by themselves; false if left out.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub(crate) pin: Option<bool>,
+    /// Who waits less for memory and devices, and is evicted later, where there is not enough for all; normal if left out.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(crate) priority: Option<PriorityKeyword>,
 }
 
 /// Requests at once in one instance: one number, or both limits.
@@ -547,6 +550,18 @@ impl JsonSchema for ProvisionInput {
     fn json_schema(_: &mut schemars::SchemaGenerator) -> schemars::Schema {
         schemars::json_schema!({ "type": ["object", "array"] })
     }
+}
+
+/// How important a function is where not all that are wanted have room.
+#[derive(Serialize, JsonSchema)]
+#[serde(rename_all = "snake_case")]
+pub(crate) enum PriorityKeyword {
+    /// It waits longer, and is evicted first.
+    Low,
+    /// The default.
+    Normal,
+    /// It is served before others, and evicted last.
+    High,
 }
 
 /// Which free instance takes a request.

@@ -4,8 +4,8 @@ use std::collections::BTreeMap;
 
 use kip_spec::container::{Container, Mount, Network, PullPolicy};
 use kip_spec::function::{
-    self, Dispatch, FunctionSpec, GpuIsolation, GpuNeed, HttpAuth, ModelRuntime, Program, Protocol, ReadyProbe,
-    RequestBody, Strategy,
+    self, Dispatch, FunctionPriority, FunctionSpec, GpuIsolation, GpuNeed, HttpAuth, ModelRuntime, Program, Protocol,
+    ReadyProbe, RequestBody, Strategy,
 };
 use kip_spec::job::{MissedRuns, Overlap};
 use kip_spec::named_secret::SecretName;
@@ -15,9 +15,9 @@ use kip_spec::snapshot::CodeMode;
 
 use crate::wire::{
     Api, Auth, Call, ClassKeyword, CodeKeyword, Concurrency, Cors, Deploy, DispatchKeyword, Document, Function, Gpu,
-    GpuIsolationKeyword, Hook, Http, Idle, Instances, Lifecycle, Limits, Probes, ProtocolKeyword, ProvisionInput,
-    Queue, ReadyInput, ReadyProgram, RequestBodyKeyword, Resources, Rotation, Run, Scaling, ScalingMode, Stop,
-    StopSignalKeyword, StopTargetKeyword, StrategyKeyword, Timeouts, Trigger, Watchdog,
+    GpuIsolationKeyword, Hook, Http, Idle, Instances, Lifecycle, Limits, PriorityKeyword, Probes, ProtocolKeyword,
+    ProvisionInput, Queue, ReadyInput, ReadyProgram, RequestBodyKeyword, Resources, Rotation, Run, Scaling,
+    ScalingMode, Stop, StopSignalKeyword, StopTargetKeyword, StrategyKeyword, Timeouts, Trigger, Watchdog,
 };
 use crate::wire_image::{ContainerInput, NetworkKeyword, PullKeyword};
 use crate::wire_job::{Job, MissedKeyword, OverlapKeyword, Retries, RetriesByCode, Schedule, Timer};
@@ -79,6 +79,11 @@ impl From<&FunctionSpec> for Function {
                     soft: Some(spec.instances.concurrency.soft),
                 })),
                 pin: spec.pinned.then_some(true),
+                priority: match spec.priority {
+                    FunctionPriority::Low => Some(PriorityKeyword::Low),
+                    FunctionPriority::Normal => None,
+                    FunctionPriority::High => Some(PriorityKeyword::High),
+                },
             }),
             probes: Some(Probes {
                 ready: Some(match &spec.ready {

@@ -7,11 +7,11 @@ use std::sync::Arc;
 use std::thread;
 use std::time::Instant;
 
-use kip_fleet::policy::{Limits, Rungs};
-use kip_fleet::{Policy, RoomNeed};
+use kip_fleet::Policy;
+use kip_fleet::policy::Limits;
 use kip_sim::replay::trace::{ReadOptions, Reader};
 use kip_sim::replay::{BoundsMeter, InstanceTimes, Replay, Setup};
-use kip_spec::function::{Concurrency, Dispatch, defaults};
+use kip_spec::function::defaults;
 use kip_spec::scaling::Scaling;
 
 /// Requests of 0.3 s to 3.3 s, five a second in the mean, with clusters.
@@ -31,25 +31,10 @@ fn trace(rows: u64) -> String {
 fn policy() -> Policy {
     const LONG: u64 = 366 * 86_400_000;
     Policy {
-        min: 0,
         max: 1_000,
-        concurrency: Concurrency { hard: 1, soft: 1 },
-        queue_depth: u32::MAX,
-        queue_timeout: LONG,
         scaling: Scaling::Auto(Box::default()),
         idle: defaults::IDLE,
-        dispatch: Dispatch::Packed,
-        need: RoomNeed::default(),
-        initialize: false,
-        rungs: Rungs::default(),
-        pinned: false,
-        wake: None,
-        grace: None,
-        stall: None,
-        max_age: None,
-        unproven: false,
-        recreate: false,
-        limits: Limits { start: LONG, initialize: LONG, sleep: LONG, park: LONG, stop: LONG, request: LONG },
+        ..Policy::plain(Limits::all(LONG))
     }
 }
 

@@ -5,39 +5,31 @@
 use std::hint::black_box;
 use std::sync::Arc;
 
-use kip_fleet::RoomNeed;
-use kip_fleet::policy::{Limits, Rungs};
+use kip_fleet::policy::Limits;
 use kip_fleet::{
     Call, CoreNumber, Effect, Event, FromPlacer, FunctionCore, Now, OperationOutcome, Place, Policy, Ticket, ToPlacer,
 };
 use kip_host::clock::monotonic_micros;
 use kip_spec::VersionId;
-use kip_spec::function::{Concurrency, Dispatch, Idle};
-use kip_spec::scaling::Scaling;
+use kip_spec::function::{Concurrency, Idle};
 
 const REQUESTS: u64 = 1_000_000;
 
 fn policy() -> Arc<Policy> {
     Arc::new(Policy {
-        min: 0,
         max: 10,
         concurrency: Concurrency { hard: 8, soft: 8 },
         queue_depth: 1_000,
         queue_timeout: 60_000,
-        scaling: Scaling::Fixed,
         idle: Idle { pause: Some(kip_spec::Millis::from_secs(30)), stop: None, ..kip_spec::function::defaults::IDLE },
-        dispatch: Dispatch::Packed,
-        need: RoomNeed::default(),
-        initialize: false,
-        rungs: Rungs::default(),
-        pinned: false,
-        wake: None,
-        grace: None,
-        stall: None,
-        max_age: None,
-        unproven: false,
-        recreate: false,
-        limits: Limits { start: 5_000, initialize: 1_000, sleep: 1_000, park: 10_000, stop: 1_000, request: 60_000 },
+        ..Policy::plain(Limits {
+            start: 5_000,
+            initialize: 1_000,
+            sleep: 1_000,
+            park: 10_000,
+            stop: 1_000,
+            request: 60_000,
+        })
     })
 }
 

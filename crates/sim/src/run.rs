@@ -2,13 +2,12 @@
 
 use std::sync::Arc;
 
-use kip_fleet::RoomNeed;
-use kip_fleet::policy::{Limits, Rungs};
+use kip_fleet::policy::Limits;
 use kip_fleet::rollout::RolloutPlan;
 use kip_fleet::{AliasNumber, Call, Event, Inventory, Place, Policy, Priority, Qualifier};
 use kip_spec::VersionId;
-use kip_spec::function::{Concurrency, Dispatch, Idle, defaults};
-use kip_spec::scaling::{Fc, Scaling};
+use kip_spec::function::Concurrency;
+use kip_spec::scaling::Fc;
 
 use crate::fate::{FateSource, ScriptedFates, SeededFates};
 use crate::fault::Fault;
@@ -278,25 +277,17 @@ pub fn steady(requests: u64) -> u64 {
     );
     world.checked = false;
     let policy = Policy {
-        min: 0,
-        max: 1,
         concurrency: Concurrency { hard: 4, soft: 4 },
         queue_depth: 100,
         queue_timeout: 60_000,
-        scaling: Scaling::Fixed,
-        idle: Idle { pause: None, stop: None, ..defaults::IDLE },
-        dispatch: Dispatch::Packed,
-        need: RoomNeed::default(),
-        initialize: false,
-        rungs: Rungs::default(),
-        pinned: false,
-        wake: None,
-        grace: None,
-        stall: None,
-        max_age: None,
-        unproven: false,
-        recreate: false,
-        limits: Limits { start: 5_000, initialize: 1_000, sleep: 1_000, park: 10_000, stop: 1_000, request: 60_000 },
+        ..Policy::plain(Limits {
+            start: 5_000,
+            initialize: 1_000,
+            sleep: 1_000,
+            park: 10_000,
+            stop: 1_000,
+            request: 60_000,
+        })
     };
     world.deploy(0, Arc::new(policy));
     for number in 0..requests {

@@ -6,8 +6,7 @@ use kip_fleet::policy::{Limits, Rungs};
 use kip_fleet::room::{Device, DeviceKind, Gpu, Host, Pool, Quota, Turns};
 use kip_fleet::{Inventory, Policy, RoomNeed};
 use kip_spec::Millis;
-use kip_spec::function::{Concurrency, Dispatch, Idle, defaults};
-use kip_spec::scaling::Scaling;
+use kip_spec::function::{Concurrency, Dispatch, FunctionPriority, Idle, defaults};
 use kip_spec::sleep::RungUse;
 
 use crate::fault::{Fault, FaultRates};
@@ -60,6 +59,7 @@ impl Setup {
         let inventory = inventory(seed, &functions);
         for (index, setup) in functions.iter_mut().enumerate() {
             setup.give_a_port(seed, index);
+            setup.give_priority(seed, index);
             setup.add_a_giant(seed, index, &inventory);
             if !cut.only.is_empty() && !cut.only.contains(&index) {
                 setup.changes.clear();
@@ -161,6 +161,21 @@ impl FunctionSetup {
         }
     }
 
+    /// A function that is more or less important than others.
+    fn give_priority(&mut self, seed: u64, function: usize) {
+        let mut random = Random::stream(seed, "priority", function);
+        let priority = random.pick(&[
+            FunctionPriority::Low,
+            FunctionPriority::Normal,
+            FunctionPriority::Normal,
+            FunctionPriority::High,
+        ]);
+        for policy in self.changes.iter_mut().filter_map(|(_, policy)| policy.as_mut()) {
+            let plain = Policy::clone(policy);
+            *policy = Arc::new(Policy { need: RoomNeed { priority, ..plain.need }, ..plain });
+        }
+    }
+
     /// Sometimes one version needs more than the host has.
     fn add_a_giant(&mut self, seed: u64, function: usize, inventory: &Inventory) {
         let capacity = inventory.pools.iter().flat_map(|pool| &pool.hosts).map(|host| host.memory).max().unwrap_or(0);
@@ -196,7 +211,7 @@ fn policy(random: &mut Random) -> Policy {
     };
     let kind = DeviceKind::named(random.pick(&["any", "any", "small", "large"]));
     let cpu = random.pick(&[0, 0, 0, 500, 1_000, 2_000]);
-    let need = RoomNeed { cpu, memory: random.below(5), gpu, kind, port: 0, barred: 0 };
+    let need = RoomNeed { cpu, memory: random.below(5), gpu, kind, ..RoomNeed::default() };
     let pause = (!random.one_in(4)).then(|| Millis(random.scale(20, 8_000)));
     let stop = (!random.one_in(4)).then(|| Millis(random.scale(100, 60_000)));
     let min = random.pick(&[0, 0, 0, 1, 2]).min(max);
@@ -206,26 +221,21 @@ fn policy(random: &mut Random) -> Policy {
         concurrency: Concurrency { hard, soft: random.small(1, hard) },
         queue_depth: random.small(1, 40),
         queue_timeout: random.scale(100, 600_000),
-        scaling: Scaling::Fixed,
         idle: Idle { pause, stop, ..defaults::IDLE },
         dispatch: if random.one_in(2) { Dispatch::Packed } else { Dispatch::Balanced },
         need,
         initialize: random.one_in(2),
         rungs: Rungs { park: random.one_in(2), spill: random.one_in(3) },
-        pinned: false,
-        wake: None,
         grace: Some(random.between(1, 200)),
         stall: random.one_in(2).then(|| random.scale(300, 20_000)),
         max_age: random.one_in(6).then(|| random.scale(2_000, 100_000)),
-        unproven: false,
-        recreate: false,
-        limits: Limits {
+        ..Policy::plain(Limits {
             start: random.between(450, 3_000),
             initialize: random.between(60, 500),
             sleep: random.between(15, 200),
             park: random.between(50, 400),
             stop: random.between(100, 500),
             request: random.between(5_000, 60_000),
-        },
+        })
     }
 }

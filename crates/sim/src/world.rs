@@ -427,6 +427,7 @@ fn function_of(message: &ToPlacer) -> usize {
         | ToPlacer::Regain { .. }
         | ToPlacer::Lose { .. }
         | ToPlacer::Find { .. }
+        | ToPlacer::Weigh { .. }
         | ToPlacer::Limit(_) => 0,
     };
     core as usize

@@ -2,37 +2,17 @@
 
 use std::sync::Arc;
 
-use kip_fleet::policy::{Limits, Rungs};
-use kip_fleet::{Policy, RoomNeed};
+use kip_fleet::Policy;
+use kip_fleet::policy::Limits;
 use kip_sim::replay::{InstanceTimes, Outcome, Setup, TraceRequest, replay};
 use kip_spec::Millis;
-use kip_spec::function::{Concurrency, Dispatch, defaults};
+use kip_spec::function::defaults;
 use kip_spec::scaling::{Auto, Scaling};
 
 /// As `kip.yaml` reads a function without `scaling`, and with `mode: fixed`.
 fn policy(scaling: Scaling, max: u32) -> Policy {
     const LONG: u64 = 366 * 86_400_000;
-    Policy {
-        min: 0,
-        max,
-        concurrency: Concurrency { hard: 1, soft: 1 },
-        queue_depth: u32::MAX,
-        queue_timeout: LONG,
-        scaling,
-        idle: defaults::IDLE,
-        dispatch: Dispatch::Packed,
-        need: RoomNeed::default(),
-        initialize: false,
-        rungs: Rungs::default(),
-        pinned: false,
-        wake: None,
-        grace: None,
-        stall: None,
-        max_age: None,
-        unproven: false,
-        recreate: false,
-        limits: Limits { start: LONG, initialize: LONG, sleep: LONG, park: LONG, stop: LONG, request: LONG },
-    }
+    Policy { max, scaling, idle: defaults::IDLE, ..Policy::plain(Limits::all(LONG)) }
 }
 
 fn auto() -> Scaling {

@@ -9,11 +9,11 @@
 
 use std::sync::Arc;
 
-use kip_fleet::policy::{Limits, Rungs};
-use kip_fleet::{Policy, RoomNeed, State};
+use kip_fleet::policy::Limits;
+use kip_fleet::{Policy, State};
 use kip_sim::replay::{Costs, InstanceTimes, Outcome, Prices, Setup, TraceRequest, bounds, replay};
 use kip_spec::Millis;
-use kip_spec::function::{Concurrency, Dispatch, Idle, defaults};
+use kip_spec::function::{Idle, defaults};
 use kip_spec::scaling::Scaling;
 
 const LONG: u64 = 366 * 86_400_000;
@@ -22,23 +22,10 @@ fn policy(scaling: Scaling, (min, max): (u32, u32), pause: Option<u64>, stop: Op
     Policy {
         min,
         max,
-        concurrency: Concurrency { hard: 1, soft: 1 },
-        queue_depth: u32::MAX,
-        queue_timeout: LONG,
         scaling,
         idle: Idle { pause: pause.map(Millis), stop: stop.map(Millis), ..defaults::IDLE },
-        dispatch: Dispatch::Packed,
-        need: RoomNeed::default(),
-        initialize: false,
-        rungs: Rungs::default(),
-        pinned: false,
-        wake: None,
         grace: Some(0),
-        stall: None,
-        max_age: None,
-        unproven: false,
-        recreate: false,
-        limits: Limits { start: LONG, initialize: LONG, sleep: LONG, park: LONG, stop: LONG, request: LONG },
+        ..Policy::plain(Limits::all(LONG))
     }
 }
 

@@ -76,6 +76,9 @@ pub struct FunctionSpec {
     /// Its instances keep their room until they end by themselves: no other function can evict them.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub pinned: bool,
+    /// How important it is where room is short.
+    #[serde(default, skip_serializing_if = "FunctionPriority::is_normal")]
+    pub priority: FunctionPriority,
     /// How a start and a wake are checked; `None` asks nothing.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub canary: Option<Box<Canary>>,
@@ -130,6 +133,7 @@ impl FunctionSpec {
             owns_directory: false,
             wake: None,
             pinned: false,
+            priority: FunctionPriority::default(),
             canary: None,
             runtime: None,
             job: None,
@@ -433,6 +437,25 @@ pub enum Strategy {
     Rolling,
     /// The version that serves ends first: for programs that cannot run twice at once.
     Recreate,
+}
+
+/// How important a function is where not all that are wanted have room.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Default, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum FunctionPriority {
+    /// It waits longer, and is evicted first.
+    Low,
+    /// As functions are that do not say.
+    #[default]
+    Normal,
+    /// It is served before others, and evicted last.
+    High,
+}
+
+impl FunctionPriority {
+    fn is_normal(&self) -> bool {
+        *self == Self::Normal
+    }
 }
 
 /// Which free instance takes a request.

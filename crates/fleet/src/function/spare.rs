@@ -1,6 +1,7 @@
 //! What the function tells the placer, and what it does when others wait for room: idle instances are offered, and those
 //! that never idle finish their work first. When, is in [`super::turn`].
 
+use kip_spec::function::FunctionPriority;
 use kip_spec::{InstanceId, VersionId};
 
 use super::FunctionCore;
@@ -200,11 +201,13 @@ impl FunctionCore {
         }
     }
 
-    /// How an instance ranks among those that could be evicted now: busy ones and kept ones come later, then the larger expected
-    /// loss. None for one that is not evicted.
-    pub fn eviction_rank(&self, now: Now, id: InstanceId) -> Option<(bool, bool, u64)> {
+    /// How an instance ranks among those that could be evicted now: busy ones and kept ones come later, then those of a higher priority,
+    /// then the larger expected loss. None for one that is not evicted.
+    pub fn eviction_rank(&self, now: Now, id: InstanceId) -> Option<(bool, bool, FunctionPriority, u64)> {
         let instance = self.instances.get(&id).filter(|i| i.attached == 0 && !self.holds_on(i))?;
-        let restore = self.revisions.get(&instance.version).map_or(0, |revision| revision.restore());
+        let revision = self.revisions.get(&instance.version);
+        let restore = revision.map_or(0, |revision| revision.restore());
+        let priority = revision.map_or(FunctionPriority::default(), |revision| revision.policy.need.priority);
         let busy = match instance.state {
             State::Busy => true,
             State::Ready | State::Paused | State::Parked | State::Spilled if instance.goal.is_none() => false,
@@ -212,7 +215,7 @@ impl FunctionCore {
         };
         let kept = instance.kind == Kind::Provisioned;
         let offer = Offer { restore, unused_since: instance.last_used, busy, kept, early: false };
-        Some((busy, kept, offer.loss(now.boot)))
+        Some((busy, kept, priority, offer.loss(now.boot)))
     }
 
     /// The placer wants an instance's room for somebody else.

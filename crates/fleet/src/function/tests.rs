@@ -25,25 +25,12 @@ const WALL: i64 = 1_719_792_000_000;
 
 pub(crate) fn policy() -> Policy {
     Policy {
-        min: 0,
         max: 3,
-        concurrency: Concurrency { hard: 1, soft: 1 },
         queue_depth: 10,
         queue_timeout: 1_000,
-        scaling: Scaling::Fixed,
         idle: Idle { pause: Some(Millis(100)), stop: Some(Millis(10_000)), ..defaults::IDLE },
-        dispatch: Dispatch::Packed,
-        need: RoomNeed::default(),
-        initialize: false,
-        rungs: Rungs::default(),
-        pinned: false,
-        wake: None,
         grace: Some(0),
-        stall: None,
-        max_age: None,
-        unproven: false,
-        recreate: false,
-        limits: Limits { start: 500, initialize: 500, sleep: 50, park: 200, stop: 100, request: 10_000 },
+        ..Policy::plain(Limits { start: 500, initialize: 500, sleep: 50, park: 200, stop: 100, request: 10_000 })
     }
 }
 

@@ -249,6 +249,7 @@ impl Placer {
             kind: waiter.need.kind,
             port: if kept.port == waiter.need.port { 0 } else { waiter.need.port },
             barred: waiter.need.barred,
+            priority: waiter.need.priority,
         }
     }
 

@@ -92,6 +92,12 @@ pub enum ToPlacer {
         /// What it needs of devices.
         gpu: Gpu,
     },
+    /// From the placer to itself, behind what it told functions: their offers come before it does the second time. Only then it
+    /// chooses among them.
+    Weigh {
+        /// It is the second time.
+        again: bool,
+    },
     /// An instance that was given room serves.
     Serving {
         /// Which.

@@ -3,7 +3,8 @@
 //!
 //! Room is granted before it is used and given back when it is no longer, so the sum of what is granted never exceeds what
 //! there is. Functions are not asked what they could spare until somebody waits: then they are *pressed*, and offer their
-//! idle instances for as long as that lasts. So a request to a hot instance never concerns the placer.
+//! idle instances for as long as that lasts. So a request to a hot instance never concerns the placer. It chooses whom to evict when
+//! all of them have offered.
 //!
 //! * [`message`]: what functions and the placer tell each other.
 //! * [`ledger`]: what is used where, and where something fits.
@@ -23,6 +24,7 @@ mod yields;
 
 use std::collections::{BTreeMap, BTreeSet};
 
+use kip_spec::function::FunctionPriority;
 use kip_spec::{InstanceId, VersionId};
 use serde::{Deserialize, Serialize};
 
@@ -44,6 +46,8 @@ pub use victims::Offer;
 const URGENCY_STEP: u64 = 5_000;
 /// By how much each instance that a function holds already counts as its having come later: fairness between functions.
 const FAIR_STEP: u64 = 1_000;
+/// By how much one of high priority that requests or a new version need counts as having come earlier, and one of low priority later.
+const PRIORITY_STEP: u64 = 30_000;
 /// One that has waited this long is not overtaken any more by those who need what it lacks.
 const OVERTAKEN_AT_MOST: u64 = 5_000;
 
@@ -108,6 +112,13 @@ struct Waiter {
     told: Option<Shortage>,
 }
 
+impl Waiter {
+    /// Requests or a new version need it: the turns of others do not hold it back.
+    fn is_forceful(&self) -> bool {
+        self.urgency <= Urgency::Candidate
+    }
+}
+
 /// The ledger.
 #[derive(Debug, Clone, Serialize, Deserialize)]
 pub struct Placer {
@@ -115,6 +126,9 @@ pub struct Placer {
     holdings: Holdings,
     waiting: Vec<Waiter>,
     pressed: BTreeMap<CoreNumber, u8>,
+    /// So many times functions were pressed whose offers are still to come.
+    #[serde(default)]
+    weighing: u32,
     /// How those at each place are pressed, while somebody waits.
     stretch: Option<Vec<u8>>,
     thrash: Vec<(Place, Thrash)>,
@@ -136,6 +150,7 @@ impl Placer {
             holdings: Holdings::default(),
             waiting: Vec::new(),
             pressed: BTreeMap::new(),
+            weighing: 0,
             stretch: None,
             thrash: Vec::new(),
             losses: Losses::default(),
@@ -310,6 +325,10 @@ impl Placer {
                 self.waiting.iter_mut().for_each(|waiter| waiter.chosen = waiter.chosen.filter(elsewhere));
             }
             ToPlacer::Find { pool } => drop(self.lost.remove(&pool)),
+            ToPlacer::Weigh { again: false } => {
+                return answers.push(Message::ToPlacer(ToPlacer::Weigh { again: true }));
+            }
+            ToPlacer::Weigh { again: true } => self.weighing = self.weighing.saturating_sub(1),
             ToPlacer::Limit(quota) => self.inventory.quota = quota,
             ToPlacer::Resize { instance, gpu } => self.with(instance, |holding| holding.need.gpu = gpu),
             ToPlacer::Serving { instance } => self.serving(now, instance),
@@ -391,7 +410,7 @@ impl Placer {
         let waiter = self.waiting[index];
         // One like it found nothing in this pass and nobody to ask, and nothing has changed since: so will this one.
         let own = self.holdings.contains(waiter.instance) || self.holdings.is_movable(waiter.function);
-        let alike = (waiter.need, waiter.urgency <= Urgency::Candidate);
+        let alike = (waiter.need, waiter.is_forceful());
         let comparable = !own && waiter.chosen.is_none();
         let known = pass.hopeless.iter().find(|(other, _)| comparable && *other == alike).map(|(_, lack)| *lack);
         let lack = match known {
@@ -442,7 +461,14 @@ impl Placer {
         let rank = |waiter: &Waiter| {
             let held = self.holdings.awake(waiter.function);
             let later = waiter.urgency.steps() * URGENCY_STEP + held * FAIR_STEP;
-            waiter.since.saturating_add(later)
+            // What nobody waits for is not important to anybody.
+            let (earlier, later) = match waiter.need.priority {
+                FunctionPriority::High if waiter.is_forceful() => (PRIORITY_STEP, later),
+                FunctionPriority::Low if waiter.is_forceful() => (0, later + PRIORITY_STEP),
+                _ => (0, later),
+            };
+            // From a moment before the host's boot, so that nothing comes earlier than that.
+            (PRIORITY_STEP + waiter.since).saturating_add(later).saturating_sub(earlier)
         };
         let mut order: Vec<usize> = (0..self.waiting.len()).collect();
         order.sort_by_cached_key(|index| {
@@ -482,6 +508,9 @@ impl Placer {
         answers: &mut Vec<Message>,
     ) -> bool {
         self.tell_lack(index, lack, answers);
+        if self.weighing > 0 {
+            return false;
+        }
         let waiter = self.waiting[index];
         // What was chosen before may not be had any more.
         let anew = Waiter { chosen: None, ..waiter };
@@ -526,12 +555,18 @@ impl Placer {
         let all = self.stretch.as_ref() != Some(&stretches);
         let looked_at: Vec<CoreNumber> =
             if all { self.holdings.functions().collect() } else { touched.into_iter().collect() };
+        let mut has_pressed = false;
         for function in looked_at.into_iter().filter(|function| self.holdings.holds(*function, counted)) {
             let stretch = self.stretch_of(function, &stretches);
             if self.pressed.insert(function, stretch) != Some(stretch) {
                 let message = FromPlacer::Press { stretch, longest: self.inventory.turns.longest };
                 answers.push(Message::ToFunction { function, message });
+                has_pressed = true;
             }
+        }
+        if has_pressed {
+            self.weighing += 1;
+            answers.push(Message::ToPlacer(ToPlacer::Weigh { again: false }));
         }
         self.stretch = Some(stretches);
     }

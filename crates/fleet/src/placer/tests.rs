@@ -41,15 +41,20 @@ impl PlacerHarness {
 
     fn whole(&mut self, now: u64, message: ToPlacer) -> Vec<FromPlacer> {
         self.now = now;
-        let mut answers = Vec::new();
-        self.placer.step(Now { boot: now, wall: 0 }, message, &mut answers);
-        answers
-            .into_iter()
-            .map(|answer| match answer {
-                Message::ToFunction { message, .. } => message,
-                Message::ToPlacer(_) => unreachable!("the placer does not speak to itself"),
-            })
-            .collect()
+        let mut messages = std::collections::VecDeque::from([message]);
+        let mut all = Vec::new();
+        // No function offers anything before it has weighed what it was offered before.
+        while let Some(message) = messages.pop_front() {
+            let mut answers = Vec::new();
+            self.placer.step(Now { boot: now, wall: 0 }, message, &mut answers);
+            for answer in answers {
+                match answer {
+                    Message::ToFunction { message, .. } => all.push(message),
+                    Message::ToPlacer(message) => messages.push_back(message),
+                }
+            }
+        }
+        all
     }
 
     fn step(&mut self, message: ToPlacer) -> Vec<FromPlacer> {
@@ -241,7 +246,7 @@ fn a_quota_that_cannot_be_kept_costs_nobody_anything() {
 #[test]
 fn a_sleeper_gives_back_what_its_rung_does_not_keep_and_asks_again() {
     let mut desk = PlacerHarness::devices(&[10]);
-    let need = RoomNeed { cpu: 0, memory: 5, gpu: Gpu::Slice(8), kind: DeviceKind::ANY, port: 0, barred: 0 };
+    let need = RoomNeed { memory: 5, ..slice(8) };
     assert_eq!(desk.step(ask(1, need)), [grant_on(1, 1)]);
     desk.step(ToPlacer::Rests { instance: id(1, 1), rung: Rung::Paused });
     assert_eq!(desk.step(ask(2, slice(8)))[..1], [waits(2, GPU)], "paused keeps the device");
@@ -545,4 +550,74 @@ fn who_stands_back_keeps_nothing_from_those_behind() {
     let granted = placer.at(40_001, ToPlacer::Release { instance: id(2, 1) });
     let wakes = |answer: &FromPlacer| matches!(answer, FromPlacer::Grant { instance, .. } if *instance == id(1, 1));
     assert!(granted.iter().any(wakes), "{granted:?}");
+}
+
+#[test]
+fn whoever_is_missed_least_is_evicted_whoever_offers_first() {
+    // As the router does it: what was posted first comes first.
+    for slow in [1, 2, 3] {
+        let mut placer = Placer::new(Inventory::of_memory(12));
+        let mut queue = std::collections::VecDeque::new();
+        let step = |placer: &mut Placer, queue: &mut std::collections::VecDeque<Message>, message| {
+            let mut answers = Vec::new();
+            placer.step(Now { boot: 1_000, wall: 0 }, message, &mut answers);
+            queue.extend(answers);
+        };
+        for function in 1..=3 {
+            step(&mut placer, &mut queue, ask(function, memory(4)));
+        }
+        queue.clear();
+        step(&mut placer, &mut queue, ask(9, memory(4)));
+        let mut evicted = Vec::new();
+        while let Some(message) = queue.pop_front() {
+            match message {
+                Message::ToPlacer(message) => step(&mut placer, &mut queue, message),
+                Message::ToFunction { function, message: FromPlacer::Press { .. } } => {
+                    let restore = if function.0 == slow { 1 } else { 60_000 };
+                    queue.push_back(Message::ToPlacer(offer(function.0, restore, 0)));
+                }
+                Message::ToFunction { function, message: FromPlacer::Evict { .. } } => evicted.push(function.0),
+                Message::ToFunction { .. } => {}
+            }
+        }
+        assert_eq!(evicted, [slow]);
+    }
+}
+
+#[test]
+fn the_less_important_goes_though_it_is_missed_more_and_waits_longer() {
+    let of = |priority, bytes| RoomNeed { priority, ..memory(bytes) };
+    // Somebody has waited all along, so that both offers are known.
+    let mut both = PlacerHarness::memory(12);
+    for (function, priority) in [(1, FunctionPriority::High), (2, FunctionPriority::Low), (3, FunctionPriority::Normal)]
+    {
+        both.step(ask(function, of(priority, 4)));
+    }
+    both.step(ask(8, memory(12)));
+    for (function, restore) in [(1, 1), (2, 60_000)] {
+        both.step(offer(function, restore, 0));
+    }
+    assert_eq!(both.step(ask(9, memory(4))), [waits(9, MEMORY), evict(2, MEMORY)]);
+
+    // Of those that wait the more important come first, whoever came before; for a time.
+    let order = |gap: u64| {
+        let mut desk = PlacerHarness::memory(4);
+        desk.step(ask(1, memory(4)));
+        for (function, priority) in [(2, FunctionPriority::Low), (3, FunctionPriority::Normal)] {
+            desk.step(ask(function, of(priority, 4)));
+        }
+        desk.at(gap, ask(4, of(FunctionPriority::High, 4)));
+        let mut served = Vec::new();
+        while served.len() < 3 {
+            let holder = served.last().copied().unwrap_or(1);
+            let answers = desk.step(ToPlacer::Release { instance: id(holder, 1) });
+            served.extend(answers.iter().filter_map(|answer| match answer {
+                FromPlacer::Grant { instance, .. } => Some(instance.core),
+                _ => None,
+            }));
+        }
+        served
+    };
+    assert_eq!(order(10_000), [4, 3, 2]);
+    assert_eq!(order(70_000), [3, 2, 4], "nobody waits for ever");
 }

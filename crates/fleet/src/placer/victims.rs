@@ -1,13 +1,14 @@
-//! Whose room is asked back: the idle before the busy, those nobody promised before the kept, then by expected loss; and
-//! rather one that suffices than several.
+//! Whose room is asked back: the idle before the busy, those nobody promised before the kept, then by priority and by expected
+//! loss; and rather one that suffices than several.
 
 use std::collections::BTreeMap;
 
 use kip_spec::InstanceId;
+use kip_spec::function::FunctionPriority;
 use serde::{Deserialize, Serialize};
 
 use super::ledger::PoolUsage;
-use super::{Holding, Placer, Urgency, Waiter};
+use super::{Holding, Placer, Waiter};
 use crate::room::{Gpu, Place, RoomNeed, Shortage};
 
 /// What a function tells of an instance that it could give up.
@@ -30,16 +31,34 @@ pub struct Offer {
 type Candidates<'a> = Vec<(Cost, InstanceId, u64)>;
 
 /// What asking somebody costs; less is better.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Default)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 struct Cost {
     busy: u32,
     kept: u32,
+    /// The most important of them.
+    priority: FunctionPriority,
     loss: u64,
+}
+
+impl Default for Cost {
+    fn default() -> Self {
+        Self { busy: 0, kept: 0, priority: FunctionPriority::Low, loss: 0 }
+    }
 }
 
 impl Cost {
     fn plus(self, other: Self) -> Self {
-        Self { busy: self.busy + other.busy, kept: self.kept + other.kept, loss: self.loss.saturating_add(other.loss) }
+        Self {
+            busy: self.busy + other.busy,
+            kept: self.kept + other.kept,
+            priority: self.priority.max(other.priority),
+            loss: self.loss.saturating_add(other.loss),
+        }
+    }
+
+    /// What decides before the expected loss.
+    fn class(self) -> (u32, u32, FunctionPriority) {
+        (self.busy, self.kept, self.priority)
     }
 }
 
@@ -226,8 +245,7 @@ impl Placer {
         let mut chosen = Vec::new();
         if let Some(alone) = candidates.iter().find(|(_, _, bytes)| *bytes >= missing).copied() {
             // One that suffices, unless several cheaper classes of victims do as well.
-            let several =
-                candidates.iter().take_while(|(cost, _, _)| (cost.busy, cost.kept) < (alone.0.busy, alone.0.kept));
+            let several = candidates.iter().take_while(|(cost, _, _)| cost.class() < alone.0.class());
             let together: u64 = several.clone().map(|(_, _, bytes)| *bytes).fold(0, u64::saturating_add);
             if together < missing {
                 chosen.push(alone);
@@ -250,12 +268,13 @@ impl Placer {
 
     /// Who may be asked on behalf of a waiter.
     fn candidates(&self, now: u64, waiter: &Waiter) -> impl Iterator<Item = (Cost, InstanceId, &Holding)> {
-        let forceful = waiter.urgency <= Urgency::Candidate;
+        let forceful = waiter.is_forceful();
         let own = (waiter.function, waiter.version);
         self.holdings.offered().filter(move |(_, holding)| (holding.function, holding.version) != own).filter_map(
             move |(id, holding)| {
                 let offer = holding.offer.filter(|offer| forceful || !offer.kept && !offer.busy && !offer.early)?;
-                let cost = Cost { busy: u32::from(offer.busy), kept: u32::from(offer.kept), loss: offer.loss(now) };
+                let (busy, kept) = (u32::from(offer.busy), u32::from(offer.kept));
+                let cost = Cost { busy, kept, priority: holding.need.priority, loss: offer.loss(now) };
                 Some((cost, id, holding))
             },
         )

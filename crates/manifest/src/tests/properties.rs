@@ -5,9 +5,9 @@ use std::path::PathBuf;
 
 use kip_spec::function;
 use kip_spec::function::{
-    Concurrency, Cors, Deploy, Dispatch, FunctionSpec, GpuIsolation, GpuNeed, GpuResources, Hook, HttpAuth,
-    HttpTrigger, Idle, Instances, Lifecycle, LiveProbe, Program, Protocol, ReadyProbe, RequestBody, Resources,
-    Rotation, Stop, StopSignal, StopTarget, Timeouts, Watchdog,
+    Concurrency, Cors, Deploy, Dispatch, FunctionPriority, FunctionSpec, GpuIsolation, GpuNeed, GpuResources, Hook,
+    HttpAuth, HttpTrigger, Idle, Instances, Lifecycle, LiveProbe, Program, Protocol, ReadyProbe, RequestBody,
+    Resources, Rotation, Stop, StopSignal, StopTarget, Timeouts, Watchdog,
 };
 use kip_spec::scaling::Scaling;
 use kip_spec::sleep::{CallMethod, Canary, CanaryValue, InstanceCall, RungUse, Scalar, SleepCalls};
@@ -234,6 +234,7 @@ prop_compose! {
             owns_directory: false,
             wake,
             pinned: recreate,
+            priority: if balanced { FunctionPriority::High } else if key { FunctionPriority::Low } else { FunctionPriority::Normal },
             canary: canary.map(Box::new),
             runtime: port.then_some(function::ModelRuntime::OnnxRuntime),
             job: None,

@@ -84,6 +84,9 @@ pub struct Outcome {
     pub explanations: Vec<FunctionExplanation>,
 }
 
+/// What is due for the placer, in the place of a cell.
+const PLACER: u32 = u32::MAX;
+
 /// When something is due: events before timers, and in the order in which they were planned.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 struct PlannedStep {
@@ -118,6 +121,8 @@ pub struct Replay {
     cells: Vec<Cell>,
     due: BinaryHeap<Reverse<PlannedStep>>,
     events: Vec<Option<Event>>,
+    /// What the placer told itself, for when its turn comes.
+    to_placer: VecDeque<ToPlacer>,
     free: Vec<u32>,
     number: u64,
     level: Level,
@@ -170,6 +175,7 @@ impl Replay {
             cells: Vec::new(),
             due: BinaryHeap::new(),
             events: Vec::new(),
+            to_placer: VecDeque::new(),
             free: Vec::new(),
             number: 0,
             level: Level::default(),
@@ -212,6 +218,12 @@ impl Replay {
                     cell.tick = None;
                     self.look(due.at);
                     self.step(due.at, due.cell, Event::Tick);
+                }
+                continue;
+            }
+            if due.cell == PLACER {
+                if let Some(message) = self.to_placer.pop_front() {
+                    self.tell(due.at, due.cell, message);
                 }
                 continue;
             }
@@ -407,8 +419,14 @@ impl Replay {
                 let mut answers = std::mem::take(&mut self.answers);
                 placer.step(now(at), message, &mut answers);
                 for answer in answers.drain(..) {
-                    if let Message::ToFunction { function, message } = answer {
-                        self.plan(at, function.0, Event::Placer(message));
+                    match answer {
+                        Message::ToFunction { function, message } => self.plan(at, function.0, Event::Placer(message)),
+                        Message::ToPlacer(message) => {
+                            self.number += 1;
+                            self.to_placer.push_back(message);
+                            let (number, cell) = (self.number, PLACER);
+                            self.due.push(Reverse(PlannedStep { at, timer: false, number, cell, slot: 0 }));
+                        }
                     }
                 }
                 self.answers = answers;

@@ -1,10 +1,9 @@
 //! What `deploy` declares: the words of kip.yaml in short, and how long operations take in this world.
 
-use kip_fleet::policy::{Limits, Rungs};
+use kip_fleet::policy::Limits;
 use kip_fleet::room::{Device, DeviceKind, Gpu, Host, Pool};
-use kip_fleet::{AliasNumber, Call, Inventory, Policy, Priority, Qualifier, RoomNeed, Target};
+use kip_fleet::{AliasNumber, Call, Inventory, Policy, Priority, Qualifier, Target};
 use kip_spec::function::{Dispatch, Idle, defaults};
-use kip_spec::scaling::Scaling;
 use kip_spec::{Bytes, Millis, VersionId};
 
 use crate::cell::Cell;
@@ -14,32 +13,19 @@ type OperationDurations = Vec<(&'static str, u64)>;
 
 pub(super) fn read(settings: &[&str]) -> Result<(Policy, OperationDurations), String> {
     let mut policy = Policy {
-        min: 0,
         max: 10,
         concurrency: defaults::CONCURRENCY,
         queue_depth: defaults::QUEUE_DEPTH,
         queue_timeout: defaults::TIMEOUTS.queue.0,
-        scaling: Scaling::Fixed,
         idle: Idle { pause: Some(Millis::from_secs(30)), stop: None, ..defaults::IDLE },
-        dispatch: Dispatch::Packed,
-        need: RoomNeed::default(),
-        initialize: false,
-        rungs: Rungs::default(),
-        pinned: false,
-        wake: None,
-        grace: None,
-        stall: None,
-        max_age: None,
-        unproven: false,
-        recreate: false,
-        limits: Limits {
+        ..Policy::plain(Limits {
             start: 60_000,
             initialize: 10_000,
             sleep: 10_000,
             park: 60_000,
             stop: 15_000,
             request: 600_000,
-        },
+        })
     };
     let mut takes = OperationDurations::new();
     for setting in settings {

@@ -2,10 +2,10 @@
 
 use std::sync::Arc;
 
-use kip_fleet::policy::{Limits, Rungs};
-use kip_fleet::{Policy, RoomNeed};
+use kip_fleet::Policy;
+use kip_fleet::policy::Limits;
 use kip_sim::replay::{Costs, InstanceTimes, Outcome, Prices, Setup, bounds, replay};
-use kip_spec::function::{Concurrency, Dispatch, Idle, defaults};
+use kip_spec::function::{Idle, defaults};
 use kip_spec::scaling::kpa::KpaDeclaration;
 use kip_spec::scaling::provision::{Metric, Provision, Tracking, Window};
 use kip_spec::scaling::{Auto, Class, Fc, Kpa, Scaling};
@@ -20,34 +20,7 @@ const PATIENCE: u64 = 366 * 86_400_000;
 pub(crate) type Named = (String, Policy);
 
 fn base(scaling: Scaling, idle: Idle) -> Policy {
-    Policy {
-        min: 0,
-        max: 1_000,
-        concurrency: Concurrency { hard: 1, soft: 1 },
-        queue_depth: u32::MAX,
-        queue_timeout: PATIENCE,
-        scaling,
-        idle,
-        dispatch: Dispatch::Packed,
-        need: RoomNeed::default(),
-        initialize: false,
-        rungs: Rungs::default(),
-        pinned: false,
-        wake: None,
-        grace: Some(0),
-        stall: None,
-        max_age: None,
-        unproven: false,
-        recreate: false,
-        limits: Limits {
-            start: PATIENCE,
-            initialize: PATIENCE,
-            sleep: PATIENCE,
-            park: PATIENCE,
-            stop: PATIENCE,
-            request: PATIENCE,
-        },
-    }
+    Policy { max: 1_000, scaling, idle, grace: Some(0), ..Policy::plain(Limits::all(PATIENCE)) }
 }
 
 fn idle(pause: Option<u64>, stop: u64) -> Idle {
