@@ -58,6 +58,7 @@ Tasks of development. Usage: cargo xtask <task>
                     --budget SECONDS; --out DIR; --pack only puts together what another machine needs
   soak              the tests that take long: a million seeds; the server killed again and again under load
   soak seeds        a million fresh seeds, which goes on where it stopped: --seeds N, --from S, --cores N, --anew
+  soak days [DAYS]  ten models on a device for two, a hundred days unless said otherwise
   soak replay FILE  a trace one to one through the server and its gateway, beside `kip simulate` of the same: --seconds S, --cold MS,
                     --wake MS, --service FORMULA, --burst";
 
@@ -108,6 +109,7 @@ fn run(arguments: &[String]) -> Result<bool> {
         }
         ["soak"] => soak_all(),
         ["soak", "seeds", rest @ ..] => soak::seeds(rest),
+        ["soak", "days", rest @ ..] => soak::days(rest),
         ["soak", "replay", rest @ ..] => bench::replay(rest),
         ["schema"] => schema::run(false),
         ["schema", "--write"] => schema::run(true),

@@ -68,6 +68,31 @@ pub(crate) fn seeds(arguments: &[&str]) -> Result<()> {
     Ok(())
 }
 
+/// `cargo xtask soak days [DAYS]`.
+pub(crate) fn days(arguments: &[&str]) -> Result<()> {
+    let days = match arguments {
+        [] => 100,
+        [days] => days.parse().with_context(|| format!("{days} is no number of days"))?,
+        _ => bail!("cargo xtask soak days [DAYS]"),
+    };
+    let begun = std::time::Instant::now();
+    let played = kip_sim::shared_card(days, sim::dice());
+    if let Some(failure) = played.failure {
+        bail!("{failure:?}");
+    }
+    let [middle, high] = [500, 990].map(|per_mille| played.quantile(per_mille));
+    let most = played.waits.last().copied().unwrap_or(0);
+    println!(
+        "{days} days of ten models on a device for two: {} requests, {} answered; a request waits {middle} ms (p50), {high} ms (p99), {most} ms at most; {} steps in {:.1} s",
+        played.requests,
+        played.answered,
+        played.steps,
+        begun.elapsed().as_secs_f64()
+    );
+    anyhow::ensure!(played.answered == played.requests, "requests were lost");
+    Ok(())
+}
+
 fn file() -> PathBuf {
     root().join("target/soak-seeds.json")
 }

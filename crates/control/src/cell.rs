@@ -1,5 +1,7 @@
 //! One function in the server: a short mutex around its core, made on first use and dropped when nothing of it is left.
 
+mod looks;
+
 use std::collections::{BTreeMap, HashMap};
 use std::sync::atomic::AtomicU32;
 use std::sync::{Arc, Weak};
@@ -8,8 +10,7 @@ use kip_engine::{InstanceEnd, StartError};
 use kip_fleet::router::Message;
 use kip_fleet::{
     Backlog, Call, Change, Class, CoreHost, CoreNumber, Effect, Event, FoundState, FunctionCore, Inventory, Now, Place,
-    ProbeFailure, Qualifier, Reason, Recording, Recovery, Refusal, RoomNeed, Shortage, StartFailure, StartKind, State,
-    Ticket,
+    ProbeFailure, Qualifier, Reason, Recovery, Refusal, RoomNeed, Shortage, StartFailure, StartKind, State, Ticket,
 };
 use kip_spec::function::HttpTrigger;
 use kip_spec::scaling::Fc;
@@ -273,17 +274,6 @@ impl Cell {
         self.ask(inner, |ticket| Event::Attach { ticket, to, instance }, None)
     }
 
-    /// Whether it has an instance.
-    pub(crate) fn has(&self, instance: InstanceId) -> bool {
-        self.look(&self.lock(), |core| core.instance(instance).is_some()).unwrap_or(false)
-    }
-
-    /// Whether one of its instances is hot.
-    pub(crate) fn has_hot(&self) -> bool {
-        let hot = |core: &FunctionCore| core.instances().any(|instance| instance.state.class() == Class::Hot);
-        self.look(&self.lock(), hot).unwrap_or(false)
-    }
-
     /// An instance of what a qualifier means that can answer now, for a request that takes no place, wakes nobody and holds nobody; or the state of the instance
     /// that is nearest to that, if there is one.
     ///
@@ -347,15 +337,6 @@ impl Cell {
         let after = self.run(&mut inner, step(event), None);
         drop(inner);
         self.carry_out(after);
-    }
-
-    /// The revisions of which instances live.
-    pub(crate) fn living_versions(&self) -> Vec<VersionId> {
-        let inner = self.lock();
-        let mut living: Vec<VersionId> = inner.links.values().map(|link| link.version.id).collect();
-        living.sort_unstable();
-        living.dedup();
-        living
     }
 
     /// What there is for instances; nothing once the server is gone.
@@ -636,55 +617,6 @@ impl Cell {
     /// Looks at the core, if there is one.
     pub(crate) fn look<T>(&self, inner: &Inner, with: impl FnOnce(&FunctionCore) -> T) -> Option<T> {
         inner.host.core().map(with)
-    }
-
-    /// Whether some instance is neither asleep nor gone.
-    pub(crate) fn is_awake(&self) -> bool {
-        let any = |core: &FunctionCore| core.instances().any(|instance| instance.state.class() != Class::Asleep);
-        self.look(&self.lock(), any).unwrap_or(false)
-    }
-
-    /// What its policy has learnt of the traffic, if it learns.
-    pub(crate) fn history(&self, now: Now) -> Option<kip_fleet::History> {
-        self.lock().host.history(now)
-    }
-
-    /// Records what is handed to what decides, and what is decided, from here on; or ends that. False if there was nothing to end.
-    pub fn record(&self, on: bool) -> bool {
-        let mut inner = self.lock();
-        if !on {
-            return inner.host.end_recording();
-        }
-        inner.host.record();
-        true
-    }
-
-    /// What was recorded, if anything is.
-    pub fn recording(&self) -> Option<Recording> {
-        self.lock().host.recording().cloned()
-    }
-
-    /// Requests that instances have.
-    pub(crate) fn in_flight(&self) -> u32 {
-        let sum = |core: &FunctionCore| core.instances().map(|instance| instance.in_flight).sum();
-        self.look(&self.lock(), sum).unwrap_or(0)
-    }
-
-    /// Where an instance is; the local pool, if the function does not know it.
-    pub(crate) fn place_of(&self, instance: InstanceId) -> Place {
-        let place = self.look(&self.lock(), |core| core.instance(instance).map(|instance| instance.place));
-        place.flatten().unwrap_or_default()
-    }
-
-    /// Whether a request still has its place on an instance.
-    pub(crate) fn is_placed(&self, ticket: Ticket) -> bool {
-        self.look(&self.lock(), |core| core.is_placed(ticket)).unwrap_or(false)
-    }
-
-    /// Whether nothing of a closed function is left.
-    pub(crate) fn is_finished(&self) -> bool {
-        let inner = self.lock();
-        inner.closing && inner.host.core().is_none_or(|core| core.instances().next().is_none())
     }
 
     pub(crate) fn last_failure(inner: &Inner) -> Option<Arc<str>> {

@@ -43,6 +43,19 @@ impl Control {
         self.shared.version_of(&cell, revision).await?.ok_or_else(unknown)
     }
 
+    /// The revisions that a qualifier means now: several for an alias that divides requests.
+    ///
+    /// # Errors
+    /// [`Error::NoFunction`], [`Error::NoQualifier`] or [`Error::Store`].
+    pub async fn versions_meant(&self, name: &str, qualifier: &QualifierName) -> Result<Vec<VersionId>, Error> {
+        let QualifierName::Alias(alias) = qualifier else {
+            return Ok(vec![self.revision_named(name, qualifier).await?.id]);
+        };
+        let cell = self.require(name)?;
+        let targets = self.held_alias(&cell, alias.as_str())?.targets;
+        Ok(targets.into_iter().map(|target| target.revision.unwrap_or_else(|| cell.serving().id)).collect())
+    }
+
     /// Gives a revision of a function the next number: the revision that was deployed last, unless another is named. False beside it
     /// says that it has its number already.
     ///

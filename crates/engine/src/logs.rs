@@ -1,7 +1,8 @@
 //! Where an instance's output is kept: one file of records, `<logs>/<function>/<instance>.log`, turned over by size.
 //!
 //! A record is a line `time stream tag text`: RFC 3339 time, `out`, `err` or `kip` (our own remarks), `F` for a full line or
-//! `P` for a piece of one that is too long and goes on with the next record of its stream.
+//! `P` for a piece of one that is too long and goes on with the next record of its stream. The first record of a file has the tag `V`
+//! and the instance's version.
 
 use std::fs::{self, OpenOptions};
 use std::io::{self, Read, Seek, SeekFrom, Write};
@@ -9,7 +10,7 @@ use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
 
 use kip_host::directory::open_regular;
-use kip_spec::InstanceId;
+use kip_spec::{InstanceId, VersionId};
 
 /// A file is turned over when it has this size.
 const FILE_LIMIT: u64 = 16 << 20;
@@ -20,7 +21,10 @@ const FUNCTION_LIMIT: u64 = 256 << 20;
 /// Files of one function that are kept, so that a crash loop cannot fill the disk with files.
 const FUNCTION_FILES: usize = 120;
 
-/// One record.
+/// The tag of the record that names the version.
+const VERSION: &str = "V";
+
+/// One record of what an instance wrote.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Record {
     /// When it was read, milliseconds since 1970.
@@ -34,11 +38,14 @@ pub struct Record {
 }
 
 impl Record {
-    /// Reads a record's line.
+    /// Reads a record's line; nothing from one that only names the version.
     pub fn parse(line: &[u8]) -> Option<Self> {
         let mut parts = line.splitn(4, |byte| *byte == b' ');
         let time: jiff::Timestamp = std::str::from_utf8(parts.next()?).ok()?.parse().ok()?;
         let (stream, tag, text) = (parts.next()?, parts.next()?, parts.next()?);
+        if tag == VERSION.as_bytes() {
+            return None;
+        }
         Some(Self {
             at: time.as_millisecond(),
             stream: String::from_utf8_lossy(stream).into_owned(),
@@ -59,23 +66,41 @@ pub(crate) fn stamp() -> String {
 pub struct LogFile {
     folder: PathBuf,
     instance: InstanceId,
+    /// For its first record, when it is written.
+    version: Option<VersionId>,
 }
 
 impl LogFile {
     /// Its place.
     pub fn of(logs: &Path, function: &str, instance: InstanceId) -> Self {
-        Self { folder: logs.join(function), instance }
+        Self { folder: logs.join(function), instance, version: None }
+    }
+
+    /// The same, to be written for an instance of this version.
+    pub(crate) fn of_version(self, version: VersionId) -> Self {
+        Self { version: Some(version), ..self }
     }
 
     /// The log of a file that is being written, if it is one.
     pub fn from_path(path: &Path) -> Option<Self> {
         let instance = path.file_name()?.to_str()?.strip_suffix(".log")?.parse().ok()?;
-        Some(Self { folder: path.parent()?.to_owned(), instance })
+        Some(Self { folder: path.parent()?.to_owned(), instance, version: None })
     }
 
     /// Whose it is.
     pub fn instance(&self) -> InstanceId {
         self.instance
+    }
+
+    /// The version of its instance, as its newest file says. Earlier servers did not write it.
+    pub fn version(&self) -> Option<VersionId> {
+        const LONGEST: u64 = 128;
+        let file = open_regular(self.files().last()?, OpenOptions::new().read(true)).ok()?;
+        let mut first = Vec::new();
+        file.take(LONGEST).read_to_end(&mut first).ok()?;
+        let line = first.split(|byte| *byte == b'\n').next()?;
+        let mut parts = std::str::from_utf8(line).ok()?.splitn(4, ' ').skip(2);
+        (parts.next()? == VERSION).then(|| parts.next()?.parse().ok().map(VersionId))?
     }
 
     pub(crate) fn is_in(&self, folder: &Path) -> bool {
@@ -113,7 +138,13 @@ impl LogFile {
             }
             other => other?,
         };
-        file.write_all(records)?;
+        match self.version {
+            Some(version) if file.metadata()?.len() == 0 => {
+                let first = format!("{} kip {VERSION} {}\n", stamp(), version.0);
+                file.write_all(&[first.as_bytes(), records].concat())?;
+            }
+            _ => file.write_all(records)?,
+        }
         if file.metadata()?.len() >= FILE_LIMIT {
             self.turn_over();
         }
@@ -193,6 +224,23 @@ mod tests {
         assert_eq!((record.stream.as_str(), record.cut, record.text.as_str()), ("err", true, "a b  c"));
         assert!((kip_host::clock::wall_millis() - record.at).abs() < 60_000);
         assert_eq!(Record::parse(b"not a record"), None);
+    }
+
+    #[test]
+    fn each_file_names_the_version() {
+        let folder = tempfile::tempdir().unwrap();
+        let log = log(folder.path());
+        let line = format!("{} out F one\n", stamp());
+        assert_eq!(log.version(), None, "there is none");
+        let written = log.clone().of_version(VersionId(42));
+        written.append(line.as_bytes()).unwrap();
+        assert_eq!((log.version(), log.last_lines(5)), (Some(VersionId(42)), vec!["one".to_owned()]));
+        written.append(&vec![b'x'; usize::try_from(FILE_LIMIT).unwrap()]).unwrap();
+        written.append(line.as_bytes()).unwrap();
+        assert_eq!((log.files().len(), log.version()), (2, Some(VersionId(42))));
+        let earlier = LogFile::of(folder.path(), "g", "i-1-2-3".parse().unwrap());
+        earlier.append(line.as_bytes()).unwrap();
+        assert_eq!(earlier.version(), None);
     }
 
     #[test]

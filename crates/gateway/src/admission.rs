@@ -118,7 +118,7 @@ impl RequestHandler {
                 let is_task = kip_tasks::is_async(request.headers()).unwrap_or(true);
                 let shares_origin = call.prefix.is_some();
                 let mut answer = match is_task {
-                    true => self.submit(call, request, id).await,
+                    true => Box::pin(self.submit(call, request, id)).await,
                     false => self.relay.exchange(call, request).await,
                 };
                 if shares_origin {
@@ -132,7 +132,7 @@ impl RequestHandler {
                 self.note_refusal(sent, &answer, id, inbound.peer);
                 // Who asked first whether to send anything is spared that.
                 if !request.body().is_end_stream() && !request.headers().contains_key(EXPECT) {
-                    kip_relay::take_rest(request.body_mut()).await;
+                    Box::pin(kip_relay::take_rest(request.body_mut())).await;
                 }
                 (*answer, None)
             }
@@ -182,7 +182,8 @@ impl RequestHandler {
         }
         let Some(policy) = self.authority.tokens(&place.token_owner()) else { return Ok(None) };
         let (headers, target) = (request.headers().clone(), place.target.clone());
-        policy.check(&headers, &target).await.map(Some).map_err(|problem| refused(problem, id))
+        let check = Box::pin(policy.check(&headers, &target));
+        check.await.map(Some).map_err(|problem| refused(problem, id))
     }
 
     /// Finds out where a request goes, which may take a look at its body.
@@ -246,7 +247,7 @@ impl RequestHandler {
                 if let Some(answer) = self.openai_list(request, &sight) {
                     return Err(answer.map_or_else(|model| self.unknown_model(&model, sent, id), Box::new));
                 }
-                let (read, model) = self.model_of(request).await.map_err(refuse)?;
+                let (read, model) = Box::pin(self.model_of(request)).await.map_err(refuse)?;
                 (served(&model)?, own, None, read)
             }
             Route::Server => return Err(Box::new(self.kserve_server(request, &sight, id))),

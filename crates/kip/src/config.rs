@@ -1,6 +1,7 @@
 //! The server's settings: defaults, `kipwake.toml`, environment, flags, in this order; each value knows where it comes from.
 
 pub(crate) mod containers;
+mod file;
 mod functions;
 mod gateway;
 mod gpu_types;
@@ -8,9 +9,9 @@ pub(crate) mod models;
 pub(crate) mod pools;
 mod settings;
 mod tasks;
+mod value;
 
 use std::collections::BTreeMap;
-use std::fmt;
 use std::io::ErrorKind;
 use std::net::{IpAddr, SocketAddr};
 use std::path::{Path, PathBuf};
@@ -20,11 +21,13 @@ use kip_fleet::Inventory;
 use kip_fleet::room::{Host, Pool, Quota, Turns};
 use kip_records::cost::PriceBook;
 use kip_records::{AccessLogOptions, TraceOptions};
-use kip_spec::{Bytes, MilliCpu, Millis, Problem, code};
-use serde::Serialize;
+use kip_spec::{Bytes, MilliCpu, Millis, Problem};
 
+use self::file::FileDeclarations;
 pub(crate) use self::gateway::Tls;
 use self::settings::{Form, SETTINGS};
+pub(crate) use self::value::{Origin, Value};
+use self::value::{invalid, parse};
 use crate::devices::{self, Device};
 
 /// Where instances' memory is not declared, this share of the host's is theirs.
@@ -32,38 +35,6 @@ const HOST_SHARE_PERCENT: u64 = 90;
 
 /// Threads of the gateway at most.
 const MOST_THREADS: usize = 1_024;
-
-/// Where a value comes from.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
-#[serde(rename_all = "snake_case", tag = "from")]
-pub(crate) enum Origin {
-    /// Nobody said otherwise.
-    Default,
-    /// The settings file.
-    File { path: PathBuf },
-    /// An environment variable.
-    Environment { variable: String },
-    /// The command line.
-    Flag { flag: &'static str },
-}
-
-impl fmt::Display for Origin {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            Self::Default => f.write_str("default"),
-            Self::File { path } => write!(f, "{}", path.display()),
-            Self::Environment { variable } => write!(f, "environment {variable}"),
-            Self::Flag { flag } => write!(f, "flag {flag}"),
-        }
-    }
-}
-
-/// A value with its origin.
-#[derive(Debug, Clone, Serialize)]
-pub(crate) struct Value {
-    pub(crate) value: String,
-    pub(crate) origin: Origin,
-}
 
 /// The settings, in the data directory.
 pub(crate) const FILE: &str = "kipwake.toml";
@@ -149,7 +120,7 @@ impl Config {
         let mut declared = FileDeclarations::default();
         let file = named.map_or_else(|| data.join(FILE), Path::to_owned);
         match std::fs::read_to_string(&file) {
-            Ok(text) => declared = read_file(&file, &text, &mut values)?,
+            Ok(text) => declared = file::read(&file, &text, &mut values)?,
             // A data directory that cannot be is for the one who makes it to explain.
             Err(error) if named.is_none() && matches!(error.kind(), ErrorKind::NotFound | ErrorKind::NotADirectory) => {
             }
@@ -361,103 +332,11 @@ fn prices(data: &Path, file: &str) -> Result<PriceBook, Problem> {
     crate::commands::cost::read_book(&text).map_err(wrong)
 }
 
-fn parse<T: std::str::FromStr>(
-    values: &BTreeMap<&'static str, Value>,
-    key: &'static str,
-    wanted: &str,
-) -> Result<T, Problem>
-where
-    T::Err: fmt::Display,
-{
-    let Value { value, origin } = &values[key];
-    value.parse().map_err(|error: T::Err| {
-        invalid(format!("{key}: `{value}` is not {wanted}")).cause(format!("{error} (from {origin})"))
-    })
-}
-
 /// Whether the loader could load a file into a program.
 fn is_library(path: &Path) -> bool {
     let mut head = [0; 4];
     let read = std::fs::File::open(path).and_then(|mut file| std::io::Read::read_exact(&mut file, &mut head));
     path.is_absolute() && read.is_ok() && head == *b"\x7fELF"
-}
-
-/// What a file declares beside its settings.
-#[derive(Debug)]
-struct FileDeclarations {
-    devices: Vec<Device>,
-    pools: Vec<pools::PoolSetting>,
-    /// Types of devices by the vendor's.
-    gpu_types: BTreeMap<String, String>,
-}
-
-impl Default for FileDeclarations {
-    fn default() -> Self {
-        Self { devices: Vec::new(), pools: vec![pools::PoolSetting::local()], gpu_types: BTreeMap::new() }
-    }
-}
-
-fn read_file(file: &Path, text: &str, values: &mut BTreeMap<&'static str, Value>) -> Result<FileDeclarations, Problem> {
-    let table: toml::Table = text.parse().map_err(|error: toml::de::Error| {
-        invalid(format!("{} is not valid TOML", file.display())).cause(error.to_string().trim_end().to_owned())
-    })?;
-    let unknown = |key: &str| {
-        if ["devices", "gpu", "gpus"].contains(&key) {
-            let problem = invalid(format!("{}: there is no setting `{key}`", file.display()));
-            return problem.hint("write [[device]] above each device");
-        }
-        if key == "pools" {
-            let problem = invalid(format!("{}: there is no setting `{key}`", file.display()));
-            return problem.hint("write [[pool]] above each pool");
-        }
-        let near = SETTINGS
-            .iter()
-            .map(|setting| setting.key)
-            .max_by(|a, b| strsim::jaro_winkler(a, key).total_cmp(&strsim::jaro_winkler(b, key)));
-        let problem = invalid(format!("{}: there is no setting `{key}`", file.display()));
-        problem.hint(format!("did you mean `{}`? `kip config show` lists all", near.unwrap_or_default()))
-    };
-    let mut declared = FileDeclarations::default();
-    for (section, content) in &table {
-        let here =
-            |problem: Problem| Problem { message: format!("{}: {}", file.display(), problem.message), ..problem };
-        match section.as_str() {
-            "device" => {
-                declared.devices = devices::read(content).map_err(here)?;
-                continue;
-            }
-            "pool" => {
-                declared.pools = pools::read(content).map_err(here)?;
-                continue;
-            }
-            "gpu_types" => {
-                declared.gpu_types = gpu_types::read(content).map_err(here)?;
-                continue;
-            }
-            _ => {}
-        }
-        let toml::Value::Table(content) = content else { return Err(unknown(section)) };
-        for (name, value) in content {
-            let key = format!("{section}.{name}");
-            let setting = SETTINGS.iter().find(|setting| setting.key == key).ok_or_else(|| unknown(&key))?;
-            let value = match value {
-                toml::Value::String(text) => text.clone(),
-                toml::Value::Integer(number) if matches!(setting.form, Form::Count | Form::Share) => number.to_string(),
-                toml::Value::Float(number) if setting.form == Form::Share => number.to_string(),
-                toml::Value::Boolean(switch) if setting.form == Form::Switch => switch.to_string(),
-                other => {
-                    let problem = invalid(format!(
-                        "{}: {key} must be written as text with its unit, not as {}",
-                        file.display(),
-                        other.type_str()
-                    ));
-                    return Err(problem.hint(format!("for example {key} = \"{}\"", setting.default)));
-                }
-            };
-            values.insert(setting.key, Value { value, origin: Origin::File { path: file.to_owned() } });
-        }
-    }
-    Ok(declared)
 }
 
 /// Refuses a variable that is nearly a setting's: it would be overlooked.
@@ -482,10 +361,6 @@ fn unknown_variables(names: impl Iterator<Item = String>) -> Result<(), Problem>
         }
     }
     Ok(())
-}
-
-fn invalid(message: String) -> Problem {
-    Problem::new(code::CONFIG_INVALID, message)
 }
 
 fn host_memory() -> u64 {
@@ -531,6 +406,8 @@ pub(crate) fn schema() -> serde_json::Value {
 
 #[cfg(test)]
 mod tests {
+    use kip_spec::code;
+
     use super::*;
 
     fn read(text: &str) -> Result<Config, Problem> {

@@ -79,11 +79,11 @@ impl From<&FunctionSpec> for Function {
                     soft: Some(spec.instances.concurrency.soft),
                 })),
                 pin: spec.pinned.then_some(true),
-                priority: match spec.priority {
-                    FunctionPriority::Low => Some(PriorityKeyword::Low),
-                    FunctionPriority::Normal => None,
-                    FunctionPriority::High => Some(PriorityKeyword::High),
-                },
+                priority: (spec.priority != FunctionPriority::Normal).then_some(match spec.priority {
+                    FunctionPriority::Low => PriorityKeyword::Low,
+                    FunctionPriority::Normal => PriorityKeyword::Normal,
+                    FunctionPriority::High => PriorityKeyword::High,
+                }),
             }),
             probes: Some(Probes {
                 ready: Some(match &spec.ready {

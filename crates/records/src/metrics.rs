@@ -4,10 +4,11 @@
 //!
 //! Labels are bounded: so many functions have series of their own, for as long as they exist; all others are counted together.
 
-use std::collections::{BTreeMap, HashMap, HashSet};
+use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
 use std::sync::Arc;
 
 use kip_fleet::StartKind;
+use kip_spec::qualifier::QualifierName;
 use kip_spec::{Code, FunctionName};
 use parking_lot::{Mutex, MutexGuard};
 
@@ -35,6 +36,8 @@ pub const BOUNDS: [u64; 18] = [
 
 /// Versions of a function that have series of their own; the oldest go.
 const VERSIONS: usize = 8;
+/// Qualifiers of a function that have series of their own; further ones are counted together.
+const QUALIFIERS: usize = 16;
 /// Keys whose refusals are counted each by itself.
 const KEYS: usize = 1_000;
 /// The name under which everything beyond a bound is counted.
@@ -99,11 +102,22 @@ pub struct Labels {
     pub start: Option<StartKind>,
 }
 
+/// What tells requests with a qualifier apart.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct QualifierLabels {
+    /// The version or alias as the caller named it; none beyond the number of those that are told apart.
+    pub qualifier: Option<QualifierName>,
+    /// As in [`Labels`].
+    pub class: u16,
+}
+
 /// A request that is over. Times in microseconds.
 #[derive(Debug, Clone, Copy)]
-pub struct Observation {
+pub struct Observation<'a> {
     /// The version that served it, if one did.
     pub version: Option<u64>,
+    /// The version or alias that its caller named.
+    pub qualifier: Option<&'a QualifierName>,
     /// The status it was answered with, 0 if its caller left before.
     pub status: u16,
     /// What it waited for.
@@ -134,7 +148,7 @@ pub struct Latencies {
 }
 
 impl Latencies {
-    fn observe(&mut self, seen: &Observation) {
+    fn observe(&mut self, seen: &Observation<'_>) {
         self.queue.observe(seen.queue);
         if seen.first_byte > 0 {
             self.first_byte.observe(seen.first_byte);
@@ -167,6 +181,8 @@ pub struct Evidence {
 pub struct FunctionCounters {
     /// Requests by their labels.
     pub requests: Vec<(Labels, u64)>,
+    /// Requests that named a version or an alias.
+    pub qualifiers: Vec<(QualifierLabels, u64)>,
     /// Latencies of the requests that a revision served, by its number: the newest eight.
     pub revisions: BTreeMap<u64, Latencies>,
     /// Latencies of all other requests: no revision served them, or an older one.
@@ -178,10 +194,13 @@ pub struct FunctionCounters {
 }
 
 impl FunctionCounters {
-    fn observe(&mut self, seen: &Observation, versions: bool) {
+    fn observe(&mut self, seen: &Observation<'_>, versions: bool) {
         let version = seen.version.filter(|_| versions);
         let labels = Labels { version, class: seen.status / 100, start: seen.start };
         self.count(labels, 1);
+        if let Some(qualifier) = seen.qualifier.filter(|_| versions) {
+            self.count_qualifier(Some(qualifier), labels.class, 1);
+        }
         match version {
             Some(version) => {
                 self.revisions.entry(version).or_default().observe(seen);
@@ -239,9 +258,26 @@ impl FunctionCounters {
         }
     }
 
+    fn count_qualifier(&mut self, qualifier: Option<&QualifierName>, class: u16, more: u64) {
+        let is_known = self.qualifiers.iter().any(|(known, _)| known.qualifier.as_ref() == qualifier);
+        let has_room = is_known || {
+            let named: BTreeSet<_> = self.qualifiers.iter().filter_map(|(known, _)| known.qualifier.as_ref()).collect();
+            named.len() < QUALIFIERS
+        };
+        let qualifier = qualifier.filter(|_| has_room);
+        let of = |labels: &QualifierLabels| labels.class == class && labels.qualifier.as_ref() == qualifier;
+        match self.qualifiers.iter_mut().find(|(labels, _)| of(labels)) {
+            Some((_, count)) => *count += more,
+            None => self.qualifiers.push((QualifierLabels { qualifier: qualifier.cloned(), class }, more)),
+        }
+    }
+
     fn add(&mut self, other: &Self) {
         for (labels, count) in &other.requests {
             self.count(*labels, *count);
+        }
+        for (labels, count) in &other.qualifiers {
+            self.count_qualifier(labels.qualifier.as_ref(), labels.class, *count);
         }
         self.others.add(&other.others);
         for (version, latencies) in &other.revisions {
@@ -388,7 +424,7 @@ impl Metrics {
 
 impl Meter {
     /// Counts a request of a function, named by the number of its cell.
-    pub fn observe(&self, number: u32, name: &FunctionName, seen: &Observation) {
+    pub fn observe(&self, number: u32, name: &FunctionName, seen: &Observation<'_>) {
         let mut book = lock(&self.book);
         let Book { pages, other, refusals } = &mut *book;
         if let Some(code) = seen.code {
@@ -420,9 +456,10 @@ mod tests {
     use super::*;
     use kip_spec::code;
 
-    fn seen(version: u64, status: u16) -> Observation {
+    fn seen(version: u64, status: u16) -> Observation<'static> {
         Observation {
             version: Some(version),
+            qualifier: None,
             status,
             start: Some(StartKind::Warm),
             code: None,
@@ -436,6 +473,30 @@ mod tests {
 
     fn name(text: &str) -> FunctionName {
         text.parse().unwrap()
+    }
+
+    #[test]
+    fn qualifiers_are_told_apart_up_to_a_number_of_them() {
+        let metrics = Metrics::new(1);
+        let meters = [metrics.meter(), metrics.meter()];
+        let all: Vec<QualifierName> = (1..=30).map(QualifierName::Number).collect();
+        for meter in &meters {
+            for qualifier in &all {
+                meter.observe(1, &name("a"), &Observation { qualifier: Some(qualifier), ..seen(7, 200) });
+                meter.observe(1, &name("a"), &Observation { qualifier: Some(qualifier), ..seen(7, 500) });
+                meter.observe(2, &name("b"), &Observation { qualifier: Some(qualifier), ..seen(8, 200) });
+            }
+            meter.observe(1, &name("a"), &seen(7, 200));
+        }
+        let counted = metrics.counted(|_| true, |_| true);
+        let mut a = counted.functions[&name("a")].qualifiers.clone();
+        assert_eq!(a.len(), 2 * (QUALIFIERS + 1));
+        let labels =
+            |qualifier: Option<u64>, class| QualifierLabels { qualifier: qualifier.map(QualifierName::Number), class };
+        a.retain(|(labels, _)| labels.class == 2);
+        assert_eq!(a[0], (labels(Some(1), 2), 2));
+        assert_eq!(a.last(), Some(&(labels(None, 2), 28)), "the others together");
+        assert_eq!(counted.other.qualifiers, [], "no labels of functions that are counted together");
     }
 
     #[test]

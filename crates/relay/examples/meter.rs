@@ -21,6 +21,7 @@ fn observe(meter: &Meter, names: &[FunctionName]) -> u64 {
         let number = u32::try_from(request % u64::from(FUNCTIONS)).unwrap_or_default();
         let seen = Observation {
             version: Some(7),
+            qualifier: None,
             status: 200,
             start: Some(StartKind::Warm),
             code: None,

@@ -103,6 +103,9 @@ impl Relay {
 
     /// Calls a function and gives its answer, or a problem in its place. The exchange goes on in the answer's body;
     /// dropping this future or that body at any time frees the place. A WebSocket goes on in a task of its own.
+    ///
+    /// hyper moves the future of each request several times. So what a request to a hot instance does not await is boxed here and in
+    /// the gateway's admission: it takes no part of that future.
     pub async fn exchange(&self, mut call: Call, mut request: Request<Incoming>) -> Answer {
         let beside = call.exempt.then(|| call.cell.beside(call.qualifier.as_ref())).transpose();
         let beside = match beside {
@@ -149,7 +152,7 @@ impl Relay {
         let limit = in_future(call.cell.serving().spec.timeouts.total.to_std());
         if measures(call, &head) && !upload.is_measured() && asked.is_none() {
             // Before a place is taken: a caller that sends slowly must hold none.
-            if let Err(code) = upload.read_ahead().await {
+            if let Err(code) = Box::pin(upload.read_ahead()).await {
                 return Err(body_failed(call, guard, code));
             }
         }
@@ -198,12 +201,12 @@ impl Relay {
             match failure.again {
                 // Once: the core then gives another instance, or this one if it lives.
                 Some(again) if !retried && !call.exempt => {
-                    permit.instance_ended().await;
+                    Box::pin(permit.instance_ended()).await;
                     drop(permit);
                     retried = true;
                     request = again;
                     let same = |_: &Sticky| known.get();
-                    permit = self.permit(call, &same, request.body_mut(), limit, guard).await?;
+                    permit = Box::pin(self.permit(call, &same, request.body_mut(), limit, guard)).await?;
                 }
                 _ if failure.code == code::BAD_REQUEST => return Err(body_broke_off(call, guard)),
                 _ if matches!(failure.code, code::BODY_TOO_LARGE | code::REQUEST_LATE) => {
@@ -237,7 +240,7 @@ impl Relay {
         let mut admission = call.cell.admit(qualifier, caller);
         if let (Admission::Unloaded, Some(qualifier)) = (&admission, qualifier) {
             // Once for each version: the cell knows it from then on.
-            match self.control.load_version(&call.cell, qualifier).await {
+            match Box::pin(self.control.load_version(&call.cell, qualifier)).await {
                 Ok(true) => admission = call.cell.admit(Some(qualifier), caller),
                 Ok(false) => {}
                 Err(error) => return Err(Box::new(answer::problem(error.into(), &call.request))),
@@ -256,7 +259,7 @@ impl Relay {
                     }
                     Ok(waiting.await)
                 };
-                match tokio::time::timeout_at(limit, verdict).await {
+                match tokio::time::timeout_at(limit, Box::pin(verdict)).await {
                     Ok(Ok(Ok(permit))) => Ok(permit),
                     Ok(Ok(Err(reason))) => refused(reason, guard),
                     Ok(Err(code)) => Err(body_failed(call, guard, code)),
@@ -306,11 +309,11 @@ impl Relay {
                 let fresh = pooled.is_none();
                 let mut connection = match pooled {
                     Some(connection) => connection,
-                    None => match self.pool.connect(link, protocol).await {
+                    None => match Box::pin(self.pool.connect(link, protocol)).await {
                         Ok(connection) => connection,
                         Err(error) => {
                             if error.kind() == std::io::ErrorKind::ConnectionRefused {
-                                permit.connection_refused().await;
+                                Box::pin(permit.connection_refused()).await;
                             }
                             let detail = format!("instance {} on {}: {error}", link.instance, link.endpoint);
                             return Err(Failure { code: code::INSTANCE_UNREACHABLE, detail, again: Some(request) });

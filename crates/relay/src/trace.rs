@@ -258,6 +258,7 @@ impl Tracer {
     fn count(&self, trace: &Trace, total: u64) {
         let seen = Observation {
             version: trace.link.as_ref().map(|link| link.version.id.0),
+            qualifier: trace.qualifier.as_ref(),
             status: trace.status,
             start: trace.start,
             code: trace.code,

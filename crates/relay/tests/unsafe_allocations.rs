@@ -43,8 +43,19 @@ fn counting_a_request_allocates_nothing_once_its_series_are_there() {
                 let code = (status == 503).then_some(kip_spec::code::QUEUE_TIMEOUT);
                 let start = Some(StartKind::Warm);
                 let (version, queue, first_byte) = (Some(7), total / 3, total / 2);
-                let seen =
-                    Observation { version, status, start, code, queue, first_byte, total, bytes_in: 1, bytes_out: 2 };
+                let qualifier = Some(&kip_spec::qualifier::QualifierName::Number(3));
+                let seen = Observation {
+                    version,
+                    qualifier,
+                    status,
+                    start,
+                    code,
+                    queue,
+                    first_byte,
+                    total,
+                    bytes_in: 1,
+                    bytes_out: 2,
+                };
                 meter.observe(number, name, &seen);
             }
         }

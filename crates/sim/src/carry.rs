@@ -80,6 +80,9 @@ impl World {
         };
         request.at = Some(instance);
         let request = *request;
+        if let Some(waits) = &mut self.waits {
+            waits.push(now - request.since);
+        }
         let done = now.saturating_add(request.work);
         cell.waiting -= 1;
         let Some(body) = cell.bodies.get_mut(&instance) else {

@@ -47,6 +47,8 @@ pub(crate) struct Cell {
 /// An accepted request that has not ended.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Request {
+    /// When it came.
+    pub(crate) since: u64,
     /// The instance it was given to.
     pub(crate) at: Option<InstanceId>,
     /// How long its work takes.

@@ -410,7 +410,7 @@ impl World {
         body.last_byte = self.now;
         let (condition, news) = (body.condition, body.news);
         cell.ends.accepted += 1;
-        cell.requests.insert(ticket, Request { at: Some(instance), work: u64::MAX, stuck: false });
+        cell.requests.insert(ticket, Request { since: self.now, at: Some(instance), work: u64::MAX, stuck: false });
         match condition {
             Condition::Up => {}
             Condition::Dead if news > 0 => self.plan(self.now + 1, function, WorldEvent::Leave(ticket)),

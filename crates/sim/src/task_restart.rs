@@ -57,7 +57,7 @@ impl World {
                 body.in_flight += 1;
             }
             self.cells[function].ends.accepted += 1;
-            let request = Request { at: Some(instance), work: u64::MAX, stuck: false };
+            let request = Request { since: self.now, at: Some(instance), work: u64::MAX, stuck: false };
             self.cells[function].requests.insert(ticket, request);
             self.step(function, Event::Occupy { ticket, instance });
             let epoch = self.tasks.disk.get(&number).map_or(0, |row| row.now.epoch);

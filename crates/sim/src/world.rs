@@ -78,6 +78,8 @@ pub(crate) struct World {
     at_once: u32,
     /// Programs that a restarted server did not find.
     pub(crate) orphans: u32,
+    /// How long each request waited for its place, milliseconds, where that is asked for.
+    pub(crate) waits: Option<Vec<u64>>,
     /// Devices that are out of use, by pool, host and bit, until when.
     pub(crate) yielded: BTreeMap<(u16, u32, u64), u64>,
 }
@@ -105,6 +107,7 @@ impl World {
             steps: 0,
             at_once: 0,
             orphans: 0,
+            waits: None,
             yielded: BTreeMap::new(),
         }
     }
@@ -212,7 +215,7 @@ impl World {
         cell.next_ticket += 1;
         cell.ends.accepted += 1;
         cell.waiting += 1;
-        cell.requests.insert(ticket, Request { at: None, work, stuck });
+        cell.requests.insert(ticket, Request { since: now, at: None, work, stuck });
         if let Some(patience) = patience {
             self.plan(now.saturating_add(patience), function, WorldEvent::Leave(ticket));
         }

@@ -1,6 +1,6 @@
 //! The vocabulary that every room shares: ids, units, validated declarations and error codes.
 //!
-//! Values of these types are valid by construction: wire types live at the edges (`manifest`, `api`) and become these
+//! Values of these types are valid by construction: wire types live at the edges (`manifest`, `wire`) and become these
 //! once. This crate knows no clock, file, socket or random number, and no other room.
 
 pub mod account;

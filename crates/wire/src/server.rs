@@ -191,6 +191,10 @@ pub struct LogLine {
     pub at: i64,
     /// Which instance wrote it; empty for a remark about what follows.
     pub instance: String,
+    /// The version of the instance: its number, `r` and the ordinal of its revision, or `v7` where it is removed. Logs of earlier servers
+    /// have none.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub version: Option<String>,
     /// `out`, `err`, or `kip` for our own remarks.
     pub stream: String,
     /// What it wrote; bytes that are not UTF-8 are replaced.
@@ -212,7 +216,7 @@ pub struct LogLine {
 impl LogLine {
     /// A line as it was written.
     pub fn new(instance: String, at: i64, stream: String, line: String) -> Self {
-        Self { at, instance, stream, line, cut: false, level: None, message: None, request_id: None }
+        Self { at, instance, version: None, stream, line, cut: false, level: None, message: None, request_id: None }
     }
 
     /// Something about the lines that follow.

@@ -9,6 +9,7 @@ use axum::body::{Body, Bytes};
 use axum::extract::State;
 use axum::http::header::CONTENT_TYPE;
 use axum::response::{IntoResponse, Response};
+use kip_spec::qualifier::QualifierName;
 use kip_spec::{FunctionName, InstanceId, Problem, code};
 use kip_wire::LogLine;
 use serde::Deserialize;
@@ -33,6 +34,8 @@ pub(crate) struct LogQuery {
     follow: bool,
     tail: Option<usize>,
     instance: Option<String>,
+    /// A version such as 3, a revision such as r12, an alias for the versions that it points at now, or LATEST.
+    version: Option<String>,
     /// A duration before now, or milliseconds since 1970.
     since: Option<String>,
     request: Option<String>,
@@ -76,16 +79,21 @@ pub(crate) async fn logs(
     let now = kip_host::clock::wall_millis();
     let since = which.since.as_deref().map(crate::requests::since).transpose()?;
     let tail = which.tail.unwrap_or(200);
-    let select = |wanted: LogSelection| Selection { only, since, wanted, join: which.join, tail, follow: which.follow };
+    let versions = match &which.version {
+        Some(version) => Some(api.control.versions_meant(&name, &asked_version(version)?).await?),
+        None => None,
+    };
+    let (function, join, follow) = (api.control.cell(&name), which.join, which.follow);
+    let select = |wanted| Selection { only, versions: versions.clone(), since, wanted, join, tail, follow };
     let wanted = which.request.clone().map_or(LogSelection::All, LogSelection::Request);
-    let mut reader = Reader::new(folder.clone(), select(wanted));
+    let mut reader = Reader::new(folder.clone(), function.clone(), select(wanted));
     let mut lines;
     (reader, lines) = first(reader).await;
     if let (Some(id), true, false) = (&which.request, lines.is_empty(), which.follow) {
         // The program does not say which lines are whose: then by time.
         let (wanted, remark) = interval(&api, &who, &name, id).await;
         if let Some(wanted) = wanted {
-            (reader, lines) = first(Reader::new(folder, select(wanted))).await;
+            (reader, lines) = first(Reader::new(folder, function, select(wanted))).await;
         }
         lines.insert(0, LogLine::remark(now, remark));
     }
@@ -110,6 +118,10 @@ pub(crate) async fn logs(
         }
     });
     Ok(([(CONTENT_TYPE, "application/x-ndjson")], Body::from_stream(stream)).into_response())
+}
+
+fn asked_version(text: &str) -> ApiResult<QualifierName> {
+    text.parse().map_err(|error: kip_spec::qualifier::QualifierError| bad_request(error.to_string()).into())
 }
 
 async fn first(mut reader: Reader) -> (Reader, Vec<LogLine>) {

@@ -5,9 +5,10 @@ use std::fs::OpenOptions;
 use std::io::{self, Read, Seek, SeekFrom};
 use std::os::unix::fs::MetadataExt;
 use std::path::PathBuf;
+use std::sync::Arc;
 
-use kip_control::{LogFile, LogRecord};
-use kip_spec::InstanceId;
+use kip_control::{Cell, LogFile, LogRecord};
+use kip_spec::{InstanceId, VersionId};
 use kip_wire::LogLine;
 
 use super::join::LineJoiner;
@@ -26,6 +27,8 @@ const LONGEST_LINE: usize = 64 << 10;
 #[derive(Debug, Clone)]
 pub(super) struct Selection {
     pub(super) only: Option<InstanceId>,
+    /// Instances of these versions; none for all.
+    pub(super) versions: Option<Vec<VersionId>>,
     pub(super) since: Option<i64>,
     pub(super) wanted: LogSelection,
     pub(super) join: bool,
@@ -36,6 +39,8 @@ pub(super) struct Selection {
 /// Reads all logs of a function.
 pub(super) struct Reader {
     folder: PathBuf,
+    /// What names the versions: the function, as long as it is not removed.
+    function: Option<Arc<Cell>>,
     selection: Selection,
     logs: BTreeMap<InstanceId, Position>,
 }
@@ -43,6 +48,8 @@ pub(super) struct Reader {
 /// How far an instance's log has been read.
 struct Position {
     log: LogFile,
+    /// How its version is shown.
+    version: Option<String>,
     /// The file that was read last, by its inode: its name changes when it is turned over.
     inode: u64,
     offset: u64,
@@ -53,15 +60,15 @@ struct Position {
 }
 
 impl Reader {
-    pub(super) fn new(folder: PathBuf, selection: Selection) -> Self {
-        Self { folder, selection, logs: BTreeMap::new() }
+    pub(super) fn new(folder: PathBuf, function: Option<Arc<Cell>>, selection: Selection) -> Self {
+        Self { folder, function, selection, logs: BTreeMap::new() }
     }
 
     /// One that has nothing to read.
     pub(super) fn empty() -> Self {
-        let selection =
-            Selection { only: None, since: None, wanted: LogSelection::All, join: false, tail: 0, follow: false };
-        Self::new(PathBuf::new(), selection)
+        let (only, versions, since, wanted) = (None, None, None, LogSelection::All);
+        let selection = Selection { only, versions, since, wanted, join: false, tail: 0, follow: false };
+        Self::new(PathBuf::new(), None, selection)
     }
 
     pub(super) fn follows(&self) -> bool {
@@ -122,23 +129,32 @@ impl Reader {
             if !wanted || self.logs.contains_key(&instance) {
                 continue;
             }
+            let version = log.version();
+            let versions = self.selection.versions.as_ref();
+            if versions.is_some_and(|versions| version.is_none_or(|version| !versions.contains(&version))) {
+                continue;
+            }
+            let label = version.map(|version| match &self.function {
+                Some(function) => function.label(version),
+                None => version.to_string(),
+            });
             let all = !first || self.selection.since.is_some() || !matches!(self.selection.wanted, LogSelection::All);
             let back = (!all).then(|| (self.selection.tail as u64).saturating_mul(LINE).max(PIECE));
-            self.logs.insert(instance, Position::new(log, back, &self.selection));
+            self.logs.insert(instance, Position::new(log, label, back, &self.selection));
         }
     }
 }
 
 impl Position {
     /// Begins with the oldest file, or so many bytes before the end of the newest.
-    fn new(log: LogFile, back: Option<u64>, selection: &Selection) -> Self {
+    fn new(log: LogFile, version: Option<String>, back: Option<u64>, selection: &Selection) -> Self {
         let files = log.files();
         let file = if back.is_some() { files.last() } else { files.first() };
         let metadata = file.and_then(|file| file.metadata().ok());
         let (inode, length) = metadata.map_or((0, 0), |metadata| (metadata.ino(), metadata.len()));
         let offset = back.map_or(0, |back| length.saturating_sub(back));
         let (filter, joiner) = (Filter::new(selection.wanted.clone()), LineJoiner::new(selection.join));
-        Self { log, inode, offset, begun: BTreeMap::new(), filter, joiner }
+        Self { log, version, inode, offset, begun: BTreeMap::new(), filter, joiner }
     }
 
     /// Reads a piece; false if that was all there is.
@@ -190,7 +206,10 @@ impl Position {
                 begun.line.push_str(&record.text);
                 begun
             }
-            None => LogLine::new(self.log.instance().to_string(), record.at, record.stream, record.text),
+            None => {
+                let line = LogLine::new(self.log.instance().to_string(), record.at, record.stream, record.text);
+                LogLine { version: self.version.clone(), ..line }
+            }
         };
         if goes_on && line.line.len() < LONGEST_LINE {
             self.begun.insert(line.stream.clone(), line);

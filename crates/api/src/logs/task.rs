@@ -97,11 +97,13 @@ pub(super) async fn logs(
     // One that is not there is an error, not an empty log.
     let number = api.tasks.number(&scope, &function, &id).await?;
     let runs = Runs::default();
-    let takes_one = api.control.cell(&function).is_none_or(|cell| cell.serving().spec.instances.concurrency.hard == 1);
+    let cell = api.control.cell(&function);
+    let takes_one = cell.as_ref().is_none_or(|cell| cell.serving().spec.instances.concurrency.hard == 1);
     let subject = Subject { api, scope, function, id, number, takes_one, runs: runs.clone() };
     let over = subject.look().await;
     let selection = Selection {
         only: None,
+        versions: None,
         since,
         wanted: LogSelection::Runs(runs),
         join: which.join,
@@ -110,7 +112,7 @@ pub(super) async fn logs(
     };
     // What was written up to now is in the files.
     subject.api.control.settle_logs(&subject.function).await;
-    let (reader, lines) = first(Reader::new(folder, selection)).await;
+    let (reader, lines) = first(Reader::new(folder, cell, selection)).await;
     let ready = subject.own(lines).await;
     let stream = lines_of(Position { subject, reader, ready, over, ended: false });
     Ok(([(CONTENT_TYPE, "application/x-ndjson")], Body::from_stream(stream)).into_response())

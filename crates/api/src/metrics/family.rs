@@ -64,6 +64,14 @@ pub(super) const FAMILIES: &[Family] = &[
         write: requests,
     },
     Family {
+        name: "kip_qualifier_requests",
+        unit: None,
+        kind: MetricType::Counter,
+        labels: "function, qualifier, code",
+        help: "Requests that named a version or an alias, by what they named.",
+        write: qualifiers,
+    },
+    Family {
         name: "kip_request_queue",
         unit: Some(Unit::Seconds),
         kind: MetricType::Histogram,
@@ -512,16 +520,32 @@ fn requests(scrape: &Scrape, out: &mut MetricEncoder<'_>) -> Result<(), Error> {
     for (function, sheet) in scrape.sheets() {
         for (labels, count) in &sheet.requests {
             let version = labels.version.map(|version| format!("v{version}")).unwrap_or_default();
-            let code = match labels.class {
-                0 => "left".to_owned(),
-                class => format!("{class}xx"),
-            };
+            let code = code_of(labels.class);
             let start = labels.start.map_or("none", |start| start.name());
             let labels = [("function", function), ("version", &version), ("code", &code), ("start", start)];
             out.encode_family(&labels)?.encode_counter::<NoLabelSet, _, u64>(count, None)?;
         }
     }
     Ok(())
+}
+
+fn qualifiers(scrape: &Scrape, out: &mut MetricEncoder<'_>) -> Result<(), Error> {
+    for (function, sheet) in scrape.sheets() {
+        for (labels, count) in &sheet.qualifiers {
+            let qualifier = labels.qualifier.as_ref().map_or_else(|| OTHER.to_owned(), ToString::to_string);
+            let code = code_of(labels.class);
+            let labels = [("function", function), ("qualifier", &qualifier), ("code", &code)];
+            out.encode_family(&labels)?.encode_counter::<NoLabelSet, _, u64>(count, None)?;
+        }
+    }
+    Ok(())
+}
+
+fn code_of(class: u16) -> String {
+    match class {
+        0 => "left".to_owned(),
+        class => format!("{class}xx"),
+    }
 }
 
 fn tasks(scrape: &Scrape, out: &mut MetricEncoder<'_>, of: fn(&FunctionTasks) -> u64) -> Result<(), Error> {

@@ -56,6 +56,7 @@ impl Shared {
             container: container.id,
             port: labels.port,
             function: labels.function.as_ref().map(ToString::to_string).unwrap_or_default(),
+            version: labels.version,
             process: Mutex::new(None),
             route: Mutex::new(None),
             given_up: AtomicBool::new(false),

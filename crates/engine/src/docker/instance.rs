@@ -5,8 +5,8 @@ use std::path::PathBuf;
 use std::sync::atomic::AtomicBool;
 
 use http::HeaderMap;
-use kip_spec::InstanceId;
 use kip_spec::function::Hook;
+use kip_spec::{InstanceId, VersionId};
 use parking_lot::Mutex;
 use tokio::sync::watch;
 
@@ -35,6 +35,8 @@ pub(super) struct Instance {
     pub(super) port: u16,
     /// Its function's name.
     pub(super) function: String,
+    /// Its version, if its labels say it.
+    pub(super) version: Option<VersionId>,
     /// Its main process, where that is a process of this host, and its cgroups.
     pub(super) process: Mutex<Option<(u32, Cgroups)>>,
     /// Its own folder.

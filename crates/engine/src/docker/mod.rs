@@ -272,6 +272,7 @@ impl Shared {
 
     fn read_output(&self, engine: &Engine, instance: &Arc<Instance>) {
         let log = LogFile::of(&self.options.logs, &instance.function, instance.id);
+        let log = instance.version.map_or(log.clone(), |version| log.of_version(version));
         *instance.output.lock() = Some(self.reader.read(engine.docker.clone(), instance, log));
     }
 

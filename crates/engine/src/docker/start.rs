@@ -150,6 +150,7 @@ impl Shared {
             container: id,
             port: plan.port,
             function: order.function.to_string(),
+            version: Some(order.version),
             process: Mutex::new(None),
             route: Mutex::new(None),
             given_up: AtomicBool::new(false),

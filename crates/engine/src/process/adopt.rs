@@ -207,7 +207,7 @@ impl ProcessBody {
     }
 
     fn read_on(&self, process: &Process, journal: &Journal) {
-        let log = LogFile::of(&self.options.logs, journal.function.as_str(), process.id);
+        let log = LogFile::of(&self.options.logs, journal.function.as_str(), process.id).of_version(journal.version);
         for name in streams::NAMES {
             match streams::open(&process.folder, name) {
                 Ok(pipe) => self.pump.read(process.id, name, pipe, log.clone()),

@@ -71,7 +71,7 @@ impl ProcessBody {
                 expand::program(&name, directory, &ours, |path| code.seen(directory, path)).map_err(fail)?
             }
         };
-        let log = LogFile::of(&self.options.logs, order.function.as_str(), order.instance);
+        let log = LogFile::of(&self.options.logs, order.function.as_str(), order.instance).of_version(order.version);
         log.prepare().map_err(io("its log cannot be written"))?;
         let folder = self.folder_of(order.instance);
         kip_host::directory::create_private(&folder).map_err(io("its folder cannot be made"))?;

@@ -4,7 +4,7 @@ use clap::Args;
 
 #[derive(Debug, Args)]
 pub(crate) struct Logs {
-    /// The function.
+    /// The function; with a version or an alias only the lines of instances of these: ocr@3, ocr@prod.
     pub(crate) function: String,
     /// Go on with what comes, of instances to come too.
     #[arg(short = 'f', long)]

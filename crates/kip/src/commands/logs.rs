@@ -2,6 +2,7 @@
 
 use std::collections::VecDeque;
 
+use kip_spec::qualifier::split_name;
 use kip_spec::{Millis, Problem};
 
 use super::requests;
@@ -14,20 +15,25 @@ use kip_wire::LogLine;
 const MOST_SEARCHED: usize = 1_000_000;
 
 pub(crate) async fn run(client: &Client, options: &Logs, output: Output) -> anyhow::Result<()> {
-    let Logs { function, follow, tail, instance, since, until, search, request, task, join } = options;
+    let Logs { function: wanted, follow, tail, instance, since, until, search, request, task, join } = options;
+    let (function, version) = split_name(wanted);
     let until = until.as_deref().map(end).transpose()?;
     // The last lines are counted behind what is searched for.
     let is_filtered = until.is_some() || search.is_some();
     let asked = if is_filtered && !follow { MOST_SEARCHED } else { *tail };
     let mut path = format!("/api/v1/functions/{}/logs?follow={follow}&tail={asked}&join={join}", segment(function));
     let since = since.as_deref().map(crate::commands::requests::since).transpose()?;
-    for (name, value) in [("instance", instance), ("request", request), ("task", task), ("since", &since)] {
+    let version = version.map(str::to_owned);
+    for (name, value) in
+        [("version", &version), ("instance", instance), ("request", request), ("task", task), ("since", &since)]
+    {
         path.extend(value.iter().map(|value| format!("&{name}={}", segment(value))));
     }
     let text = |line: &LogLine| {
         let goes_on = if line.cut { " …" } else { "" };
         let shown = if output.is_terminal() { printable(&line.line) } else { line.line.as_str().into() };
-        format!("{} {} {} | {shown}{goes_on}", clock(line.at), line.instance, line.stream)
+        let version = line.version.as_deref().unwrap_or_default();
+        format!("{} {} {version:<3} {} | {shown}{goes_on}", clock(line.at), line.instance, line.stream)
     };
     let show = |line: LogLine| {
         // A remark about the lines is no line.

@@ -5,7 +5,7 @@ use std::path::PathBuf;
 
 use kip_spec::Problem;
 
-use super::{Value, invalid};
+use super::value::{Value, invalid};
 
 /// Where the engine is looked for.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -74,7 +74,7 @@ pub(super) fn read(values: &BTreeMap<&'static str, Value>) -> Result<Containers,
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::config::Origin;
+    use crate::config::value::Origin;
 
     fn parsed(engine: &str, mounts: &str) -> Result<Containers, Problem> {
         let value = |text: &str| Value { value: text.to_owned(), origin: Origin::Default };

@@ -6,7 +6,7 @@ use std::path::Path;
 use kip_engine::{InstanceUser, IsolationOptions};
 use kip_spec::{Bytes, Problem};
 
-use super::{Value, invalid, parse};
+use super::value::{Value, invalid, parse};
 
 /// Ids below this one belong to people and services.
 const FIRST: u32 = 65_536;

@@ -7,7 +7,7 @@ use std::path::Path;
 use kip_records::{AccessLogOptions, AccessLogTarget, TraceOptions};
 use kip_spec::{Bytes, Millis, Problem};
 
-use super::{Value, invalid, parse};
+use super::value::{Value, invalid, parse};
 
 /// Where TLS is spoken, and with what.
 #[derive(Debug, Clone, PartialEq, Eq)]

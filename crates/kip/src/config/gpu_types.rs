@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use kip_spec::Problem;
 
-use super::invalid;
+use super::value::invalid;
 
 /// Entries of the table at most.
 const MOST: usize = 64;

@@ -6,7 +6,7 @@ use std::path::Path;
 use kip_models::{Behaviour, Hub, Options};
 use kip_spec::{Bytes, Millis, Problem};
 
-use super::{Value, invalid, parse};
+use super::value::{Value, invalid, parse};
 
 pub(super) fn options(data: &Path, values: &BTreeMap<&'static str, Value>) -> Result<Options, Problem> {
     let text = |key: &'static str| values[key].value.as_str();

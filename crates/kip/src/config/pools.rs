@@ -8,7 +8,7 @@ use kip_fleet::room::{Host, Pool};
 use kip_spec::{Bytes, MilliCpu, Millis, Problem};
 use toml::Table;
 
-use super::invalid;
+use super::value::invalid;
 use crate::devices::{self, Device};
 
 /// The pool that is this host, where no other one is declared.

@@ -6,7 +6,7 @@ use std::path::PathBuf;
 use kip_spec::{Bytes, Millis, Problem};
 use kip_tasks::config::Options;
 
-use super::{Value, invalid, parse};
+use super::value::{Value, invalid, parse};
 
 /// The longest that a payload may be: it is held in memory.
 const LARGEST: u64 = 256 << 20;

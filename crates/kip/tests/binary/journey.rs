@@ -159,7 +159,7 @@ fn logs_show_the_last_lines_and_follow_instances_to_come() {
     until_true("the past is shown", || read().contains("subject: line 4"));
     server.until_no_instance();
     let second = server.get("/log/2").header("x-kip-instance").unwrap().to_owned();
-    let wanted = format!("{second} out | subject: line 1");
+    let wanted = format!("{second} r1  out | subject: line 1");
     until_true("the next instance is followed", || read().contains(&wanted));
     server.signal(Signal::INT);
     server.wait();

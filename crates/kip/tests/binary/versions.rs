@@ -410,3 +410,47 @@ fn instances_are_listed_by_version_and_alias() {
     server.kip(&["ps", "f@7"]).failed(&["KW-3007", "kip version ls f"]);
     server.kip(&["ps", "g"]).failed(&["KW-3001"]);
 }
+
+#[test]
+fn logs_and_metrics_are_those_of_a_version_or_an_alias() {
+    let mut server = two_versions("instances: {max: 2}");
+    server.kip(&["alias", "set", "f", "old", "1"]).ok();
+    for qualifier in ["@1", "@2", "@old"] {
+        // It writes a line about each.
+        assert_eq!(call(server.gateway, "GET", &format!("/f/f{qualifier}/json"), "", b"").status(), 200);
+    }
+    let versions = |server: &Server, which: &str| -> Vec<String> {
+        let lines = server.ask_lines(&["logs", which]);
+        let of = |line: &Value| line["version"].as_str().unwrap_or("none").to_owned();
+        lines.iter().filter(|line| line["level"] == "WARN").map(of).collect()
+    };
+    let both = vec!["1".to_owned(), "1".to_owned(), "2".to_owned()];
+    let all = |server: &Server| {
+        let mut all = versions(server, "f");
+        all.sort();
+        all
+    };
+    until_true("all lines are there", || all(&server) == both);
+    assert_eq!((versions(&server, "f@2"), versions(&server, "f@r1").len()), (vec!["2".to_owned()], 2));
+    assert_eq!((versions(&server, "f@old").len(), versions(&server, "f@LATEST").len()), (2, 1));
+    let text = server.kip(&["logs", "f@2"]).ok().stdout;
+    assert!(text.lines().all(|line| line.contains(" 2   err | ") || line.contains(" 2   out | ")), "{text}");
+    server.kip(&["logs", "f@7"]).failed(&["KW-3007", "kip version ls f"]);
+    server.kip(&["logs", "f@nope"]).failed(&["nope"]);
+    server.kip(&["logs", "f@a b"]).failed(&["a b"]);
+
+    let counted = |qualifier: &str| {
+        format!("kip_qualifier_requests_total{{function=\"f\",qualifier=\"{qualifier}\",code=\"2xx\"}} 1")
+    };
+    let metrics = server.api_get("/metrics").text();
+    for qualifier in ["1", "2", "old"] {
+        assert!(metrics.contains(&counted(qualifier)), "{qualifier}: {metrics}");
+    }
+
+    // Instances of an earlier server write on under their version; logs of instances that are gone keep it.
+    server.crash();
+    server.start_again();
+    assert_eq!(call(server.gateway, "GET", "/f/f@1/json", "", b"").status(), 200);
+    until_true("the new line is there", || versions(&server, "f@1").len() == 3);
+    assert_eq!(versions(&server, "f@2"), ["2"]);
+}

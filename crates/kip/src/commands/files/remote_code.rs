@@ -50,8 +50,8 @@ pub(crate) async fn bring(
             }
             Some(RemoteCode::Address(address)) => {
                 let folder = match fetched {
-                    Some(folder) => folder,
-                    none => none.insert(tempfile::tempdir()?),
+                    Some(folder) => &*folder,
+                    None => &*fetched.insert(tempfile::tempdir()?),
                 };
                 let path = folder.path().join(format!("{number}.zip"));
                 let mut progress = Progress::new(output);
