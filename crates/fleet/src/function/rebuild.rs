@@ -52,7 +52,7 @@ impl FunctionCore {
             .collect();
         let lost = if let Subject::Instance(instance) = subject { Some(*instance) } else { None };
         for instance in self.instances.values() {
-            core.take_over(now.boot, instance.clone(), quarantined || lost == Some(instance.id), effects);
+            core.take_over(now.boot, instance.clone(), (lost == Some(instance.id), quarantined), effects);
         }
         let instances = &core.instances;
         core.placed.retain(|_, placed| instances.contains_key(&placed.on));
@@ -61,7 +61,14 @@ impl FunctionCore {
     }
 
     /// An instance that was at rest or at work goes on; one between two states is ended, since nobody knows which it reached.
-    fn take_over(&mut self, now: u64, mut instance: crate::instance::Instance, ends: bool, effects: &mut Vec<Effect>) {
+    fn take_over(
+        &mut self,
+        now: u64,
+        mut instance: crate::instance::Instance,
+        (lost, quarantined): (bool, bool),
+        effects: &mut Vec<Effect>,
+    ) {
+        let ends = lost || quarantined;
         let (id, version, place, state) = (instance.id, instance.version, instance.place, instance.state);
         let Some(need) = self.revisions.get(&version).map(|revision| revision.policy.need) else { return };
         if instance.wants_room {
@@ -94,7 +101,8 @@ impl FunctionCore {
             }
             state if !ends && (state.class() == Class::Hot || state.rung().is_some()) => {}
             _ => {
-                let why = self.closing.map_or(Reason::CoreFailed, |(_, why)| why);
+                // Also where the function was removed: that alone would have let it finish its work.
+                let why = if quarantined { Reason::Quarantined } else { Reason::CoreFailed };
                 return self.kill(now, id, why, false, effects);
             }
         }
