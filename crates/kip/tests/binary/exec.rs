@@ -296,7 +296,8 @@ fn the_command_line_has_the_terminal_of_its_user() {
 #[test]
 pub(crate) fn a_sleeping_instance_wakes_and_stays_awake() {
     let server = Server::start();
-    server.deploy_subject(&[], "idle: {pause: 50ms, stop: 1s}\ninstances: {max: 2}");
+    // Long enough to be looked at and attached to, however busy the host is.
+    server.deploy_subject(&[], "idle: {pause: 50ms, stop: 3s}\ninstances: {max: 2}");
     let process = pid(&server.get("/pid"));
     let sleeper = server.until_state("paused");
     let id = sleeper["id"].as_str().unwrap();
@@ -317,7 +318,7 @@ pub(crate) fn a_sleeping_instance_wakes_and_stays_awake() {
     let id = client.until_started();
     let begun = server.decisions().len();
     // Far longer than `idle.stop`: a request makes sure that time has passed for the server too.
-    for _ in 0..8 {
+    for _ in 0..12 {
         assert_ne!(pid(&server.get("/pid")), process);
         std::thread::sleep(Duration::from_millis(300));
         let states: Vec<Value> = server.instances().iter().map(|line| line["state"].clone()).collect();
