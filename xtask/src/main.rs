@@ -49,7 +49,7 @@ Tasks of development. Usage: cargo xtask <task>
                     with --explore by new dice, from what earlier such runs found
   bench WHAT        restart [INSTANCES], sleep [ROUNDS], density [FUNCTIONS] [PAUSED], alias [FUNCTIONS], gateway [OPTIONS],
                     gateway balance, gateway builds OLD [ROUNDS] (beside an earlier build), gateway qualifiers [ROUNDS] or
-                    gateway soak [SECONDS]: figures, with the machine and its load
+                    gateway soak [SECONDS]: figures, with the machine and its load; `--program KIP` first takes a program that is built
   bench tasks       the task store beside a raw synced log: [SECONDS] [ROWS] [FOLDER]; end to end: api [SECONDS]; a server that
                     finds a million waiting tasks: restart [ROWS [PROGRAM]]; beside other systems: peers [SECONDS [ROUNDS]]
   bench stores      hot requests and the control runtime without and with backups and wide lists:

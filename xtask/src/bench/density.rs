@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use anyhow::Result;
 
-use super::server::{Server, binary, until};
+use super::server::{Server, until};
 
 /// How long after the deployment memory is looked at, and how long CPU is measured for.
 const LATER: Duration = Duration::from_secs(60);
@@ -12,18 +12,17 @@ const LATER: Duration = Duration::from_secs(60);
 const AT_ONCE: usize = 1_000;
 
 pub(super) fn run(functions: usize, paused: usize) -> Result<()> {
-    let subject = binary("examples/subject");
-    println!("program: {} ({} KiB on disk)", subject.display(), subject.metadata()?.len() >> 10);
+    let upstream = std::env::current_exe()?;
     let server = Server::start(&[])?;
     // What the first deployment allocates once is no cost of a function.
-    server.deploy(&format!("  first:\n    run: [{}]\n", subject.display()))?;
+    server.deploy(&format!("  first:\n    run: [{}, upstream]\n", upstream.display()))?;
     std::thread::sleep(Duration::from_secs(5));
     let empty = server.resident();
     let names: Vec<usize> = (0..functions).collect();
     for some in names.chunks(AT_ONCE) {
         let one = |number: &usize| {
             let min = if *number < paused { "    instances: {min: 1}\n    idle: {pause: 1s}\n" } else { "" };
-            format!("  f{number}:\n    run: [{}]\n{min}", subject.display())
+            format!("  f{number}:\n    run: [{}, upstream]\n{min}", upstream.display())
         };
         server.deploy(&some.iter().map(one).collect::<String>())?;
     }

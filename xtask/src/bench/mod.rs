@@ -55,7 +55,13 @@ pub(crate) fn task(arguments: &[&str]) -> Result<()> {
         machine()?;
         return containers::run(rest);
     }
-    show(command("cargo", &["build", "--release", "--quiet", "-p", "kip", "--bins", "--example", "subject"]))?;
+    let arguments = match arguments {
+        ["--program", program, rest @ ..] => server::use_program(program).map(|()| rest)?,
+        all => {
+            show(command("cargo", &["build", "--release", "--quiet", "-p", "kip", "--bins", "--example", "subject"]))?;
+            all
+        }
+    };
     let number = |text: Option<&&str>, default: usize| text.map_or(Ok(default), |text| text.parse());
     machine()?;
     match arguments {
