@@ -14,15 +14,13 @@ mod problem;
 mod progress;
 mod serve;
 mod start;
+mod unsafe_allocator;
 mod up;
 
 use std::process::ExitCode;
 
 use crate::arguments::Command;
 use crate::output::Output;
-
-#[global_allocator]
-static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
 
 /// Exit codes: 0 done, 1 failed with a problem, 2 the command line was not understood (by clap); others by [`problem::Exit`].
 fn main() -> ExitCode {

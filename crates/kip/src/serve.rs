@@ -52,6 +52,8 @@ pub(crate) const FEW_FILES: u64 = 4_096;
 const API_PART: u64 = 8;
 /// The gateway may have this part of them: an exchange needs two.
 const GATEWAY_PART: u64 = 2;
+/// Between two times that freed memory is given back.
+const FREED_APART: Duration = Duration::from_secs(30);
 /// How often it is written down when keys were last used; what a crash forgets at most.
 const USES_APART: Duration = Duration::from_secs(60);
 /// How long the last lines of the log may take to be written.
@@ -271,6 +273,7 @@ pub(crate) async fn serve(
     let closing = watch::Sender::new(false);
     let uses = keys.clone();
     let noting = kip_host::tasks::spawn("key uses", async move { note_uses(&uses).await });
+    let freeing = kip_host::tasks::spawn("freed memory", give_back_freed());
     tasks.reached_at(ready.api.clone());
     let api = Api::new(control.clone(), (keys.clone(), secrets), about, stop, metrics, tasks.clone(), events)
         .with_facade(fc.router(), Arc::new(FunctionCompute(fc.clone())))
@@ -330,6 +333,7 @@ pub(crate) async fn serve(
         _ = terminated.recv() => end(Duration::ZERO).await,
     };
     noting.abort();
+    freeing.abort();
     write_uses(&keys).await;
     drop(keys);
     let joined = tokio::task::spawn_blocking(move || gateway.join());
@@ -488,6 +492,14 @@ pub(crate) fn store_problem(error: kip_store::Error) -> Problem {
 }
 
 /// Keeps when keys were last used, for ever.
+/// A deployment of many functions takes much memory for a moment, and so do the accounts of many; the allocator would keep it for the next time.
+async fn give_back_freed() {
+    loop {
+        tokio::time::sleep(FREED_APART).await;
+        let _ = kip_host::tasks::blocking("freed memory", crate::unsafe_allocator::give_back).await;
+    }
+}
+
 async fn note_uses(keys: &Keys) {
     loop {
         tokio::time::sleep(USES_APART).await;

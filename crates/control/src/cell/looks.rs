@@ -6,6 +6,11 @@ use kip_spec::{InstanceId, VersionId};
 use super::Cell;
 
 impl Cell {
+    /// Whether the version that serves is a job.
+    pub(crate) fn is_job(&self) -> bool {
+        self.lock().serving().spec.job.is_some()
+    }
+
     /// Whether it has an instance.
     pub(crate) fn has(&self, instance: InstanceId) -> bool {
         self.look(&self.lock(), |core| core.instance(instance).is_some()).unwrap_or(false)
