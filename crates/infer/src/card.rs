@@ -8,6 +8,7 @@ use serde::{Deserialize, Serialize};
 use crate::datatype::Datatype;
 use crate::description::{Description, Port};
 use crate::error::Error;
+use crate::text::Pooling;
 
 /// What `model.json` says.
 #[derive(Debug, Clone, Default, Deserialize, Serialize)]
@@ -30,6 +31,27 @@ pub(crate) struct Card {
     pub(crate) labels: Vec<String>,
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub(crate) output: Option<Output>,
+    /// For models that take text; by default what the files beside the model say.
+    #[serde(default)]
+    pub(crate) text: TextSettings,
+}
+
+/// What becomes of texts and of their vectors.
+#[derive(Debug, Clone, Default, Deserialize, Serialize)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct TextSettings {
+    /// How the vectors of tokens become one.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(crate) pooling: Option<Pooling>,
+    /// Whether embeddings are given the length 1.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(crate) normalize: Option<bool>,
+    /// Tokens of a text at most, those that mark its ends included.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(crate) max_tokens: Option<usize>,
+    /// Whether callers may ask for shorter embeddings.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(crate) matryoshka: Option<bool>,
 }
 
 /// How a picture becomes an input.

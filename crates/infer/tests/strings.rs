@@ -106,8 +106,11 @@ fn weights_behind_a_link_are_read() {
     let blobs = tempfile::tempdir().unwrap();
     std::fs::write(blobs.path().join("aaa"), [1f32.to_le_bytes(), 2f32.to_le_bytes()].concat()).unwrap();
     std::os::unix::fs::symlink(blobs.path().join("aaa"), folder.path().join("model.onnx.data")).unwrap();
-    let server = start(options(folder.path())).unwrap();
-    let input = json!({ "name": "x", "shape": [1, 2], "datatype": "FP32", "data": [10, 20] });
-    let answer = server.post(INFER, json!({ "inputs": [input] }).to_string());
-    assert_eq!(json(&answer)["outputs"][0]["data"], json!([11.0, 22.0]));
+    for options in common::runtimes(folder.path()) {
+        let runtime = options.runtime;
+        let server = start(options).unwrap_or_else(|error| panic!("{runtime:?}: {:?}", error.problem()));
+        let input = json!({ "name": "x", "shape": [1, 2], "datatype": "FP32", "data": [10, 20] });
+        let answer = server.post(INFER, json!({ "inputs": [input] }).to_string());
+        assert_eq!(json(&answer)["outputs"][0]["data"], json!([11.0, 22.0]), "{runtime:?}");
+    }
 }

@@ -29,25 +29,42 @@ pub(super) struct OnnxRuntimeEngine {
     outputs: Vec<Port>,
 }
 
+/// Where a model is.
+#[derive(Debug, Clone, Copy)]
+pub(super) enum ModelSource<'a> {
+    File(&'a Path),
+    /// In memory, its weights included or in files of this folder.
+    Content(&'a [u8], &'a Path),
+}
+
+/// The key of the folder with the weights of a model in memory.
+const WEIGHTS_FOLDER: &str = "session.model_external_initializers_file_folder_path";
+
 /// Starts the library and loads a model. Answers the engine and the library's version.
 pub(super) fn load(
     library: &Path,
-    file: &Path,
+    source: ModelSource<'_>,
     description: &Description,
     threads: NonZeroUsize,
 ) -> Result<(OnnxRuntimeEngine, String), LoadError> {
     let environment = environment(library).map_err(LoadError::Library)?;
     let minor = ort::util::probe(library).unwrap_or_default();
     let model = |error: &dyn std::fmt::Display| LoadError::Model(error.to_string());
-    let session = Session::builder(environment)
+    let mut builder = Session::builder(environment)
         .map_err(|error| model(&error))?
         .with_intra_threads(threads.get())
         .map_err(|error| model(&error))?
         // Threads that spin between runs would make an idle instance look busy.
         .with_intra_op_spinning(false)
-        .map_err(|error| model(&error))?
-        .commit_from_file(file)
         .map_err(|error| model(&error))?;
+    let session = match source {
+        ModelSource::File(file) => builder.commit_from_file(file),
+        ModelSource::Content(content, weights) => builder
+            .with_config_entry(WEIGHTS_FOLDER, weights.to_string_lossy())
+            .map_err(|error| model(&error))?
+            .commit_from_memory(content),
+    };
+    let session = session.map_err(|error| model(&error))?;
     let (inputs, outputs) = (description.inputs.clone(), description.outputs.clone());
     Ok((OnnxRuntimeEngine { session: Mutex::new(session), inputs, outputs }, format!("1.{minor}")))
 }

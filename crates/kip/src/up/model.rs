@@ -42,6 +42,9 @@ pub(crate) struct ModelSummary {
     pub(crate) deployment: ModelDeploymentInfo,
     /// The answer to the question.
     pub(crate) answer: Option<String>,
+    /// What was asked.
+    #[serde(skip)]
+    asked: Option<ModelQuestion>,
 }
 
 /// Whether what `kip up` was given is a model and no folder with a kip.yaml.
@@ -108,7 +111,8 @@ pub(crate) async fn deploy(
     let deployed = deployment.deployed.clone().ok_or_else(|| failed("nothing was deployed"))?;
     output.say(&format!("Deployed  {} {}", deployed.function, deployed.label));
     let gateway = client.gateway().await?;
-    let answer = ask(client, &gateway, &plan, deployment.question.as_ref(), output).await?;
+    let asked = ask(client, &gateway, &plan, deployment.question.as_ref(), output).await?;
+    let (asked, answer) = asked.unzip();
     let mut models = plan.names.clone();
     models.push(plan.function.clone());
     Ok(ModelSummary {
@@ -117,6 +121,7 @@ pub(crate) async fn deploy(
         models,
         deployment,
         answer,
+        asked,
     })
 }
 
@@ -201,28 +206,23 @@ async fn send(
     Ok(called)
 }
 
-/// Asks the model the preset's question; the built-in server is asked with an input of zeros.
+/// Asks the model the preset's question. The built-in server is asked for an embedding or a label if the model takes text, otherwise
+/// with an input of zeros.
 async fn ask(
     client: &Client,
     gateway: &str,
     plan: &ModelPlan,
     question: Option<&ModelQuestion>,
     output: Output,
-) -> anyhow::Result<Option<String>> {
+) -> anyhow::Result<Option<(ModelQuestion, String)>> {
     let Some(question) = question else { return Ok(None) };
     let first = send(client, gateway, &plan.function, question).await?;
-    let zeros = match plan.preset.as_str() {
-        "infer" => serde_json::from_slice(&first.body).ok().and_then(|about: Value| zeros(&about)),
+    let own = match plan.preset.as_str() {
+        "infer" => serde_json::from_slice(&first.body).ok().and_then(|about: Value| own_question(&about, plan)),
         _ => None,
     };
-    let (asked, called) = match zeros {
-        Some(json) => {
-            let own = ModelQuestion {
-                method: "POST".to_owned(),
-                path: "/predict".to_owned(),
-                json: Some(json),
-                answer: None,
-            };
+    let (asked, called) = match own {
+        Some(own) => {
             let called = send(client, gateway, &plan.function, &own).await?;
             (own, called)
         }
@@ -237,7 +237,19 @@ async fn ask(
     let answer = at.unwrap_or(text);
     output.say(&format!("Asked     {} {}: {} in {}", asked.method, asked.path, called.status, micros(called.total_us)));
     output.say(&format!("Answer    {}", shortened(&answer)));
-    Ok(Some(answer))
+    Ok(Some((asked, answer)))
+}
+
+/// What a model of the built-in server is asked, by what it says of itself.
+fn own_question(about: &Value, plan: &ModelPlan) -> Option<ModelQuestion> {
+    let name = plan.names.first().unwrap_or(&plan.function);
+    let (path, json, answer) = match about["text"]["task"].as_str() {
+        Some("embedding") => ("/v1/embeddings", json!({"model": name, "input": "hello"}), Some("/data/0/embedding")),
+        Some(_) => ("/predict", json!({"text": "hello"}), Some("/label")),
+        None => ("/predict", zeros(about)?, None),
+    };
+    let answer = answer.map(str::to_owned);
+    Some(ModelQuestion { method: "POST".to_owned(), path: path.to_owned(), json: Some(json), answer })
 }
 
 /// A row of zeros for each input of a model of the built-in server. Text has no zero.
@@ -275,13 +287,16 @@ fn show(summary: &ModelSummary, output: Output) {
     output.say("");
     output.say(&format!("URL       {}", summary.url));
     output.say(&format!("OpenAI    base_url {base}/v1, model \"{name}\""));
-    let is_chat = summary.deployment.question.as_ref().filter(|question| question.path.starts_with("/v1/"));
-    let (path, body) = match is_chat {
-        Some(question) => (format!("{base}{}", question.path), question.json.clone().unwrap_or_default().to_string()),
-        None if summary.deployment.plan.as_ref().is_some_and(|plan| plan.preset == "infer") => {
+    let json = |question: &ModelQuestion| question.json.clone().unwrap_or_default().to_string();
+    let (path, body) = match &summary.asked {
+        Some(question) if question.path.starts_with("/v1/") => (format!("{base}{}", question.path), json(question)),
+        Some(question) if question.json.as_ref().is_some_and(|json| json.get("text").is_some()) => {
+            (format!("{base}/f/{function}{}", question.path), json(question))
+        }
+        _ if summary.deployment.plan.as_ref().is_some_and(|plan| plan.preset == "infer") => {
             (format!("{base}/f/{function}/predict"), r#"{"input": [0, 0]}"#.to_owned())
         }
-        None => {
+        _ => {
             output.say(&format!("curl      curl -s {}", summary.url));
             output
                 .say(&format!("Next      kip logs -f {function} · kip why {function} · kip rm {function} · kip stop"));

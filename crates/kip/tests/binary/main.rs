@@ -38,6 +38,7 @@ mod logs;
 mod metrics;
 mod models;
 mod pages;
+mod pipelines;
 mod protocols;
 mod relay;
 mod rollouts;

@@ -1,0 +1,26 @@
+"""`ollama` against a function that is an Ollama. Arguments: the gateway's address and the function."""
+
+import sys
+import time
+
+import ollama
+
+client = ollama.Client(host=f"http://{sys.argv[1]}/f/{sys.argv[2]}", timeout=60)
+messages = [{"role": "user", "content": "hello"}]
+
+times, words = [], []
+for part in client.chat(model="tiny", messages=messages, stream=True):
+    words.append(part.message.content)
+    times.append(time.monotonic())
+assert "".join(words) == "the model is tiny", words
+assert times[-1] - times[0] > 0.05, "the lines came one by one"
+assert client.chat(model="tiny", messages=messages).message.content == "the model is tiny"
+assert "".join(part.response for part in client.generate(model="tiny", prompt="x", stream=True)) == "the model is tiny"
+assert client.embed(model="tiny", input=["one", "three"]).embeddings == [[3.0, 1.0], [5.0, 1.0]]
+assert [model.model for model in client.list().models] == ["tiny:latest"]
+try:
+    client.chat(model="broken", messages=messages)
+    raise AssertionError("there is no such model")
+except ollama.ResponseError as error:
+    assert error.status_code == 404 and "no such model" in str(error), error
+print("ok")
