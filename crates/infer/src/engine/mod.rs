@@ -5,6 +5,7 @@ pub(crate) mod library;
 mod onnxruntime;
 mod tract;
 mod trial;
+mod unsafe_strings;
 mod weights;
 mod zipmap;
 
@@ -51,7 +52,7 @@ pub(crate) fn load(file: &Path, options: &Options) -> Result<ReadyModel, Error> 
     let unreadable = |reason: String| Error::ModelUnreadable { path: file.to_owned(), reason };
     let mut proto = tract_onnx::onnx().proto_model_for_path(file).map_err(|error| unreadable(chain(&*error)))?;
     let zipmap::Replacement { changed, scores } = zipmap::replace(&mut proto);
-    let description = Description::of(&proto).map_err(unreadable)?;
+    let mut description = Description::of(&proto).map_err(unreadable)?;
     if let Some(library) = chosen_library(options)? {
         let threads = options.thread_count();
         let (engine, version) = in_onnxruntime(&library, &mut proto, changed, file, &description, threads).map_err(
@@ -70,6 +71,7 @@ pub(crate) fn load(file: &Path, options: &Options) -> Result<ReadyModel, Error> 
         return Ok(ReadyModel { engine, description, scores, runtime: "onnxruntime", version, workers: 1 });
     }
     weights::take_in(&mut proto, file).map_err(unreadable)?;
+    description.only_text = true;
     if let Some(graph) = proto.graph.as_mut() {
         // Shapes that an exporter noted with names of dimensions contradict the lengths of a plan for one set of shapes.
         graph.value_info.clear();

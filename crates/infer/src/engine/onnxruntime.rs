@@ -10,7 +10,7 @@ use ort::value::{DynValue, PrimitiveTensorElementType, Tensor as OrtTensor};
 use parking_lot::Mutex;
 use tract_onnx::prelude::f16;
 
-use super::Engine;
+use super::{Engine, unsafe_strings};
 use crate::datatype::Datatype;
 use crate::description::{Description, Port};
 use crate::tensor::{Element, Tensor};
@@ -120,9 +120,8 @@ fn to_ort(tensor: &Tensor) -> ort::Result<DynValue> {
         Datatype::Fp32 => numbers::<f32>(tensor),
         Datatype::Fp64 => numbers::<f64>(tensor),
         Datatype::Bytes => {
-            let strings: Vec<String> =
-                tensor.strings().map(|text| String::from_utf8_lossy(text).into_owned()).collect();
-            Ok(OrtTensor::from_string_array((tensor.shape().to_vec(), strings.as_slice()))?.into_dyn())
+            let strings: Vec<&[u8]> = tensor.strings().collect();
+            unsafe_strings::tensor(tensor.shape(), &strings)
         }
     }
 }
@@ -145,8 +144,9 @@ fn from_ort(port: &Port, value: &DynValue) -> Result<Tensor, String> {
         Datatype::Fp16 => numbers::<f16>(value),
         Datatype::Fp32 => numbers::<f32>(value),
         Datatype::Fp64 => numbers::<f64>(value),
-        Datatype::Bytes => value.try_extract_strings().map(|(shape, strings)| {
-            lengths(shape).and_then(|shape| Tensor::from_strings(shape, strings.iter().map(String::as_bytes)))
+        Datatype::Bytes => unsafe_strings::strings(value).map(|found| {
+            let (shape, strings) = found?;
+            lengths(&shape).and_then(|shape| Tensor::from_strings(shape, strings.iter().map(Vec::as_slice)))
         }),
     };
     tensor

@@ -128,7 +128,7 @@ pub(crate) async fn infer(state: &Arc<State>, head: &Parts, body: Bytes) -> Resu
     let read = move || Request::read(&shared.served.description, &body, header_length);
     let request = if json_length > LARGE { state.aside(read).await? } else { read()? };
     let outputs = state.served.run(request.inputs).await?;
-    Ok(response::infer(&state.served, request.id.as_deref(), &request.outputs, &outputs))
+    response::infer(&state.served, request.id.as_deref(), &request.outputs, &outputs)
 }
 
 #[cfg(test)]

@@ -30,7 +30,8 @@ const ANSWER: usize = 400;
 /// Ends of files by which a file or a folder is a model.
 const MODELS: [&str; 3] = ["onnx", "gguf", "mar"];
 /// Files by which a folder is an app or a model.
-const SIGNS: [&str; 6] = ["app.py", "server.py", "main.py", "config.json", "model-settings.json", "bentofile.yaml"];
+const SIGNS: [&str; 7] =
+    ["app.py", "server.py", "main.py", "config.json", "configuration.json", "model-settings.json", "bentofile.yaml"];
 
 /// What `kip up MODEL -o json` prints.
 #[derive(Debug, Serialize)]

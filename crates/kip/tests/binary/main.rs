@@ -40,6 +40,7 @@ mod models;
 mod pages;
 mod pipelines;
 mod protocols;
+mod real_engines;
 mod relay;
 mod rollouts;
 mod runs;

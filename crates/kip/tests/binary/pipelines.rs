@@ -1,17 +1,12 @@
 //! The app of preset `pipeline`, deployed and ejected. In these tests, small modules stand in for `transformers` and `modelscope`: they have
-//! the form of pipelines and no models. `a_real_pipeline` runs the real packages where the Python of the tests has them.
+//! the form of pipelines and no models. `real_engines` has the real ones.
 
-use std::os::unix::fs::PermissionsExt as _;
 use std::path::{Path, PathBuf};
 
 use serde_json::{Value, json};
 
-use crate::http::Answer;
+use crate::real_engines::{install, post, root};
 use crate::support::{Server, call};
-
-fn root() -> PathBuf {
-    Path::new(env!("CARGO_MANIFEST_DIR")).join("../..")
-}
 
 /// The Python of the tests, or the host's.
 fn python() -> Option<PathBuf> {
@@ -24,16 +19,10 @@ fn python() -> Option<PathBuf> {
     None
 }
 
-/// An environment of the preset, as its installation makes it, with a Python that sees these modules first.
-fn install(server: &Server, python: &Path, modules: Option<&Path>) {
-    let environment = server.data().join("engines/pipeline");
-    std::fs::create_dir_all(environment.join("bin")).unwrap();
-    let modules = modules.map(|modules| format!("PYTHONPATH={} ", modules.display())).unwrap_or_default();
-    let script = format!("#!/bin/sh\n{modules}exec {} \"$@\"\n", python.display());
-    let file = environment.join("bin/python");
-    std::fs::write(&file, script).unwrap();
-    std::fs::set_permissions(&file, std::fs::Permissions::from_mode(0o755)).unwrap();
-    std::fs::write(environment.join("installed.txt"), "").unwrap();
+/// The environment of the preset, with modules that stand in for the libraries.
+fn install_standins(server: &Server, python: &Path) {
+    let modules = root().join("tests/clients/standins");
+    install(server, "pipeline", "python", &format!("env PYTHONPATH={} {}", modules.display(), python.display()));
 }
 
 fn model(server: &Server, name: &str, files: &[(&str, &str)]) -> String {
@@ -45,12 +34,8 @@ fn model(server: &Server, name: &str, files: &[(&str, &str)]) -> String {
     folder.display().to_string()
 }
 
-fn post(server: &Server, path: &str, body: &Value) -> Answer {
-    call(server.gateway, "POST", path, "content-type: application/json\r\n", body.to_string().as_bytes())
-}
-
 /// A picture of 3 x 2 red points, as base64.
-const PICTURE: &str =
+pub(crate) const PICTURE: &str =
     "iVBORw0KGgoAAAANSUhEUgAAAAMAAAACCAIAAAASFvFNAAAAEElEQVR4nGP8zwAFTDAGAwATKQED8NgHhAAAAABJRU5ErkJggg==";
 
 const CLASSIFIER: [(&str, &str); 2] = [
@@ -62,7 +47,7 @@ const CLASSIFIER: [(&str, &str); 2] = [
 fn a_pipeline_answers_as_the_one_click_deployment_does_and_its_app_can_be_ejected() {
     let Some(python) = python() else { return };
     let server = Server::start();
-    install(&server, &python, Some(&root().join("tests/clients/standins")));
+    install_standins(&server, &python);
     let folder = model(&server, "tiny", &CLASSIFIER);
     let up = server.kip(&["up", "--no-follow", &folder, "--preset", "pipeline"]).ok();
     assert!(up.stdout.contains("text-classification"), "it is asked to describe itself: {up:?}");
@@ -116,7 +101,7 @@ fn a_pipeline_answers_as_the_one_click_deployment_does_and_its_app_can_be_ejecte
 fn the_files_of_a_model_name_its_task_and_its_library() {
     let Some(python) = python() else { return };
     let server = Server::start();
-    install(&server, &python, Some(&root().join("tests/clients/standins")));
+    install_standins(&server, &python);
     let weights = ("pytorch_model.bin", "");
     let up = |name: &str, files: &[(&str, &str)]| {
         let folder = model(&server, name, files);

@@ -56,7 +56,8 @@ impl App {
         }
         kip_host::directory::create_private(folder)?;
         kip_host::directory::write_whole(&file, self.text.as_bytes())?;
-        // Instances of other users read it.
+        // Instances of other users read it, but not by way of the data directory.
+        std::fs::set_permissions(folder, std::fs::Permissions::from_mode(0o755))?;
         std::fs::set_permissions(&file, std::fs::Permissions::from_mode(0o644))?;
         Ok(file)
     }
