@@ -24,7 +24,8 @@ fn field(number: u8, content: &[u8]) -> Vec<u8> {
     [&[number << 3 | 2, u8::try_from(content.len()).unwrap()], content].concat()
 }
 
-/// Writes a linear classifier of two numbers: the class with the largest of x, y and 1. Its scores are a sequence of maps.
+/// Writes a linear classifier of two numbers that are scaled before, (x - 1) * 2 and (y + 1) / 2: the class with the largest of both and
+/// 1. Its scores are a sequence of maps.
 fn classifier(classes: &Classes) -> tempfile::TempDir {
     use pb::attribute_proto::AttributeType::{Floats, Ints, String as Text, Strings};
     let labels = |ints: &str| match classes {
@@ -48,7 +49,9 @@ fn classifier(classes: &Classes) -> tempfile::TempDir {
         floats("intercepts", &[0.0, 0.0, 1.0]),
         text("post_transform", "NONE"),
     ];
+    let scaler = vec![floats("offset", &[1.0, -1.0]), floats("scale", &[2.0, 0.5])];
     let nodes = vec![
+        ml("Scaler", "unscaled", &["x"], scaler),
         ml("LinearClassifier", "x", &["chosen", "raw"], linear),
         ml("Normalizer", "raw", &["normal"], vec![text("norm", "L1")]),
         node("Identity", &["chosen"], "output_label"),
@@ -58,7 +61,7 @@ fn classifier(classes: &Classes) -> tempfile::TempDir {
     let graph = pb::GraphProto {
         name: "test".to_owned(),
         node: nodes,
-        input: vec![port("x", Kind::Float, &[-1, 2])],
+        input: vec![port("unscaled", Kind::Float, &[-1, 2])],
         output: vec![port("output_label", kind, &[-1])],
         ..pb::GraphProto::default()
     };
@@ -89,12 +92,12 @@ fn serves(classes: &Classes, names: [&str; 3], wire: &Value, datatype: &str) {
         assert_eq!(about["labels"], json!(names), "{runtime:?}");
         assert_eq!(about["outputs"][0]["datatype"], datatype);
         assert_eq!(about["outputs"][1], json!({"name": "output_probability", "datatype": "FP32", "shape": [-1, 3]}));
-        let body = json!({"inputs": [[6.0, 3.0], [0.0, 0.0], [0.5, 2.5]]});
+        let body = json!({"inputs": [[4.0, 5.0], [1.0, -1.0], [1.25, 4.0]]});
         let answer = json(&server.post("/predict", body.to_string()));
         let found: Vec<&Value> = answer["predictions"].as_array().unwrap().iter().map(|one| &one["label"]).collect();
         assert_eq!(found, [&json!(names[0]), &json!(names[2]), &json!(names[1])], "{runtime:?}: {answer}");
         assert_eq!(answer["predictions"][0]["scores"][names[0]], 0.6, "{answer}");
-        let input = json!({"name": "x", "shape": [2, 2], "datatype": "FP32", "data": [6, 3, 0.5, 2.5]});
+        let input = json!({"name": "unscaled", "shape": [2, 2], "datatype": "FP32", "data": [4, 5, 1.25, 4]});
         let answer = json(&server.post("/v2/models/test/infer", json!({"inputs": [input]}).to_string()));
         assert_eq!(&answer["outputs"][0]["data"], wire, "{runtime:?}: {answer}");
         assert_eq!(answer["outputs"][1]["shape"], json!([2, 3]), "{answer}");
@@ -117,6 +120,6 @@ fn labels_of_model_json_come_before_the_classes() {
     let card = r#"{"labels": ["setosa", "versicolor", "virginica"], "output": {"name": "output_probability"}}"#;
     std::fs::write(folder.path().join("model.json"), card).unwrap();
     let server = start(common::options(folder.path())).unwrap();
-    let answer = json(&server.post("/predict", r#"{"input": [6, 3]}"#));
+    let answer = json(&server.post("/predict", r#"{"input": [4, 5]}"#));
     assert_eq!(answer["label"], "setosa", "{answer}");
 }

@@ -3,6 +3,7 @@
 mod labels;
 pub(crate) mod library;
 mod onnxruntime;
+mod scalers;
 mod tract;
 mod trial;
 mod unsafe_strings;
@@ -76,6 +77,7 @@ pub(crate) fn load(file: &Path, options: &Options) -> Result<ReadyModel, Error> 
         // Shapes that an exporter noted with names of dimensions contradict the lengths of a plan for one set of shapes.
         graph.value_info.clear();
     }
+    scalers::replace(&mut proto);
     let mut own = description.clone();
     let classes = labels::number(&mut proto, &mut own);
     let engine = tract::load(&proto, file, &own).map_err(unreadable)?;

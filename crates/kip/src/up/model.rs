@@ -30,8 +30,16 @@ const ANSWER: usize = 400;
 /// Ends of files by which a file or a folder is a model.
 const MODELS: [&str; 3] = ["onnx", "gguf", "mar"];
 /// Files by which a folder is an app or a model.
-const SIGNS: [&str; 7] =
-    ["app.py", "server.py", "main.py", "config.json", "configuration.json", "model-settings.json", "bentofile.yaml"];
+const SIGNS: [&str; 8] = [
+    "app.py",
+    "server.py",
+    "main.py",
+    "service.py",
+    "config.json",
+    "configuration.json",
+    "model-settings.json",
+    "bentofile.yaml",
+];
 
 /// What `kip up MODEL -o json` prints.
 #[derive(Debug, Serialize)]
@@ -327,6 +335,11 @@ mod tests {
         assert!(is_model(folder.path()) && is_model(&at("m.onnx")));
         std::fs::write(at("kip.yaml"), "").unwrap();
         assert!(!is_model(folder.path()) && is_model(&at("m.onnx")));
+        for sign in ["service.py", "configuration.json"] {
+            let folder = tempfile::tempdir().unwrap();
+            std::fs::write(folder.path().join(sign), "").unwrap();
+            assert!(is_model(folder.path()), "{sign}");
+        }
     }
 
     #[test]
