@@ -168,6 +168,24 @@ pub(crate) enum Activation {
     Sigmoid,
 }
 
+impl Activation {
+    /// The scores of a row.
+    pub(crate) fn apply(self, mut scores: Vec<f32>) -> Vec<f32> {
+        match self {
+            Self::None => {}
+            Self::Sigmoid => scores.iter_mut().for_each(|score| *score = 1.0 / (1.0 + (-*score).exp())),
+            Self::Softmax => {
+                // Against overflow the largest becomes 0 first.
+                let most = scores.iter().copied().fold(f32::NEG_INFINITY, f32::max);
+                scores.iter_mut().for_each(|score| *score = (*score - most).exp());
+                let sum: f32 = scores.iter().sum();
+                scores.iter_mut().for_each(|score| *score /= sum);
+            }
+        }
+        scores
+    }
+}
+
 fn one() -> PerChannel {
     PerChannel::All(1.0)
 }

@@ -1,25 +1,17 @@
 //! `/v1/embeddings`, in the form of the OpenAI API.
 
-use std::sync::Arc;
-
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
-use bytes::Bytes;
-use http::{Response, StatusCode};
-use http_body_util::Full;
 use serde::{Deserialize, Serialize};
 
 use crate::error::Error;
-use crate::http::State;
-use crate::http::answer::json;
-use crate::kserve::unreadable_json;
 use crate::served::LoadedModel;
-use crate::text::{Text, TextModel, TextTask, shortened};
+use crate::text::{Text, TextOutput, TextTask, Tokens, shortened};
 
 /// Texts in a request at most, as in the API that this follows.
 const MOST: usize = 2_048;
 /// Bodies beyond this are tokenized outside the loop that serves connections.
-const LARGE: usize = 4 << 10;
+pub(crate) const LARGE: usize = 4 << 10;
 
 #[derive(Debug, Deserialize)]
 struct WireRequest {
@@ -44,10 +36,11 @@ enum WireInput {
     TokenLists(Vec<Vec<u32>>),
 }
 
+/// The answer, as it is written.
 #[derive(Debug, Serialize)]
-struct WireAnswer<'a> {
+pub(crate) struct EmbeddingAnswer<'a> {
     object: &'static str,
-    data: Vec<WireEmbedding>,
+    data: Vec<Embedding>,
     model: &'a str,
     usage: Usage,
     /// The places of texts that were cut.
@@ -56,7 +49,7 @@ struct WireAnswer<'a> {
 }
 
 #[derive(Debug, Serialize)]
-struct WireEmbedding {
+struct Embedding {
     object: &'static str,
     index: usize,
     embedding: Encoded,
@@ -91,60 +84,79 @@ impl WireInput {
     }
 }
 
-/// The text model, and whether its vectors have the length 1.
-fn embedder(served: &LoadedModel) -> Result<(&TextModel, bool, Option<usize>, bool), Error> {
-    let text = served.text()?;
-    match text.task {
-        TextTask::Embedding { normalize, dimensions, matryoshka, .. } => Ok((text, normalize, dimensions, matryoshka)),
+/// Whether vectors have the length 1, how many numbers they have, and whether there may be fewer.
+fn embedder(served: &LoadedModel) -> Result<(bool, Option<usize>, bool), Error> {
+    match served.text()?.task {
+        TextTask::Embedding { normalize, dimensions, matryoshka, .. } => Ok((normalize, dimensions, matryoshka)),
         TextTask::Classification { .. } => {
             Err(Error::NoText { reason: "it is a classifier: send {\"text\": …} to /predict".to_owned() })
         }
     }
 }
 
-/// Answers a request.
-pub(crate) async fn embed(state: &Arc<State>, body: Bytes) -> Result<Response<Full<Bytes>>, Error> {
-    let served = &state.served;
-    let (model, unit, own, matryoshka) = embedder(served)?;
-    let request: WireRequest = serde_json::from_slice(&body).map_err(|error| unreadable_json(&error))?;
-    let as_text = match request.encoding_format.as_deref() {
-        None | Some("float") => false,
-        Some("base64") => true,
-        Some(other) => {
-            return Err(Error::unreadable(format!("`encoding_format` is `{other}`; it can be `float` or `base64`")));
+/// A request that has been read.
+#[derive(Debug)]
+pub(crate) struct EmbeddingRequest {
+    model: Option<String>,
+    texts: Vec<Text>,
+    truncate: bool,
+    as_text: bool,
+    /// The length of vectors, if it is not the model's own.
+    dimensions: Option<usize>,
+    unit: bool,
+}
+
+impl EmbeddingRequest {
+    /// Reads a body.
+    ///
+    /// # Errors
+    /// When the model has no embeddings, or none as the body asks for.
+    pub(crate) fn read(served: &LoadedModel, body: &[u8]) -> Result<Self, Error> {
+        let (unit, own, matryoshka) = embedder(served)?;
+        let request: WireRequest = serde_json::from_slice(body).map_err(|error| Error::unreadable_json(&error))?;
+        let as_text = match request.encoding_format.as_deref() {
+            None | Some("float") => false,
+            Some("base64") => true,
+            Some(other) => {
+                return Err(Error::unreadable(format!(
+                    "`encoding_format` is `{other}`; it can be `float` or `base64`"
+                )));
+            }
+        };
+        let dimensions = request.dimensions.filter(|wanted| Some(*wanted) != own);
+        if let Some(wanted) = dimensions
+            && (!matryoshka || wanted == 0 || own.is_some_and(|own| wanted > own))
+        {
+            return Err(Error::Dimensions { wanted, own, matryoshka });
         }
-    };
-    let wanted = request.dimensions.filter(|wanted| Some(*wanted) != own);
-    if let Some(wanted) = wanted
-        && (!matryoshka || wanted == 0 || own.is_some_and(|own| wanted > own))
-    {
-        return Err(Error::Dimensions { wanted, own, matryoshka });
+        let (model, truncate) = (request.model, request.truncate.unwrap_or(true));
+        Ok(Self { model, texts: request.input.texts()?, truncate, as_text, dimensions, unit })
     }
-    let texts = request.input.texts()?;
-    let truncate = request.truncate.unwrap_or(true);
-    let tokens = if body.len() > LARGE {
-        let shared = Arc::clone(state);
-        state.aside(move || shared.served.text()?.tokenize(&texts, truncate)).await?
-    } else {
-        model.tokenize(&texts, truncate)?
-    };
-    let mut output = model.run(served, tokens).await?;
-    if let Some(wanted) = wanted {
-        output.rows.iter_mut().for_each(|vector| shortened(vector, wanted, unit));
+
+    /// The tokens of its texts. Takes long for long texts.
+    ///
+    /// # Errors
+    /// A text that the model does not take.
+    pub(crate) fn tokenize(&self, served: &LoadedModel) -> Result<Vec<Tokens>, Error> {
+        served.text()?.tokenize(&self.texts, self.truncate)
     }
-    let encode = |vector: Vec<f32>| match as_text {
-        true => {
-            Encoded::Text(STANDARD.encode(vector.iter().flat_map(|value| value.to_le_bytes()).collect::<Vec<u8>>()))
+
+    /// The answer.
+    pub(crate) fn answer<'a>(&'a self, served: &'a LoadedModel, output: TextOutput) -> EmbeddingAnswer<'a> {
+        let encode = |mut vector: Vec<f32>| {
+            if let Some(dimensions) = self.dimensions {
+                shortened(&mut vector, dimensions, self.unit);
+            }
+            let bytes = |vector: Vec<f32>| vector.iter().flat_map(|value| value.to_le_bytes()).collect::<Vec<u8>>();
+            if self.as_text { Encoded::Text(STANDARD.encode(bytes(vector))) } else { Encoded::Numbers(vector) }
+        };
+        let rows = output.rows.into_iter().enumerate();
+        EmbeddingAnswer {
+            object: "list",
+            data: rows.map(|(index, row)| Embedding { object: "embedding", index, embedding: encode(row) }).collect(),
+            model: self.model.as_deref().unwrap_or(&served.name),
+            usage: Usage { prompt_tokens: output.tokens, total_tokens: output.tokens },
+            truncated: output.truncated,
         }
-        false => Encoded::Numbers(vector),
-    };
-    let data = output.rows.into_iter().enumerate();
-    let answer = WireAnswer {
-        object: "list",
-        data: data.map(|(index, row)| WireEmbedding { object: "embedding", index, embedding: encode(row) }).collect(),
-        model: request.model.as_deref().unwrap_or(&served.name),
-        usage: Usage { prompt_tokens: output.tokens, total_tokens: output.tokens },
-        truncated: output.truncated,
-    };
-    Ok(json(StatusCode::OK, &answer))
+    }
 }

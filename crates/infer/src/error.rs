@@ -133,6 +133,14 @@ impl Error {
         Self::Unreadable { message: message.into(), hint: None }
     }
 
+    /// An error of the JSON reader as a refusal.
+    pub(crate) fn unreadable_json(error: &serde_json::Error) -> Self {
+        let hint = error.is_syntax().then_some(
+            "JSON has no NaN or Infinity and no trailing commas; binary tensors take any value (docs/infer.md)",
+        );
+        Self::Unreadable { message: format!("the JSON cannot be read: {error}"), hint }
+    }
+
     /// Its stable code.
     pub fn code(&self) -> Code {
         match self {

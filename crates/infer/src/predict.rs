@@ -13,14 +13,12 @@ use serde::de::{MapAccess, SeqAccess, Visitor};
 use serde::ser::SerializeMap;
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
-use crate::card::Activation;
 use crate::datatype::Datatype;
 use crate::description::{Description, Dimension, Port};
 use crate::error::Error;
 use crate::http::State;
 use crate::http::answer::json;
 use crate::json::{Data, NestedData};
-use crate::kserve::unreadable_json;
 use crate::picture::{self, Format};
 use crate::served::LoadedModel;
 use crate::tensor::Tensor;
@@ -48,7 +46,7 @@ enum TextInput {
 }
 
 /// What a body asks for.
-enum Asked {
+enum Question {
     Tensors(PredictInput),
     Texts { tokens: Vec<Tokens>, single: bool },
 }
@@ -135,14 +133,14 @@ pub(crate) async fn predict(state: &Arc<State>, head: &Parts, body: Bytes) -> Re
     let is_large = body.len() > LARGE || is_picture;
     let shared = Arc::clone(state);
     let read = move || match is_picture {
-        true => read_picture(&shared, &body).map(Asked::Tensors),
+        true => read_picture(&shared, &body).map(Question::Tensors),
         false => read_json(&shared.served, &body),
     };
     let asked = if is_large { state.aside(read).await? } else { read()? };
     let served = &state.served;
     let asked = match asked {
-        Asked::Tensors(asked) => asked,
-        Asked::Texts { tokens, single } => return texts(served, tokens, single).await,
+        Question::Tensors(asked) => asked,
+        Question::Texts { tokens, single } => return texts(served, tokens, single).await,
     };
     let outputs = run(served, asked.instances).await?;
     let mut predictions = outputs.iter().map(|outputs| prediction(served, outputs)).collect::<Result<Vec<_>, _>>()?;
@@ -174,7 +172,7 @@ fn read_picture(state: &State, body: &Bytes) -> Result<PredictInput, Error> {
 /// Answers with labels or vectors of texts.
 async fn texts(served: &LoadedModel, tokens: Vec<Tokens>, single: bool) -> Result<Response<Full<Bytes>>, Error> {
     let text = served.text()?;
-    let output = text.run(served, tokens).await?;
+    let output = served.run_texts(tokens).await?;
     let (model, runtime) = (served.name.as_str(), served.runtime);
     let predictions = output.rows.iter().enumerate().map(|(place, row)| TextPrediction {
         labels: text.labels(),
@@ -191,7 +189,7 @@ async fn texts(served: &LoadedModel, tokens: Vec<Tokens>, single: bool) -> Resul
     })
 }
 
-fn read_json(served: &LoadedModel, body: &Bytes) -> Result<Asked, Error> {
+fn read_json(served: &LoadedModel, body: &Bytes) -> Result<Question, Error> {
     let bare = body.iter().find(|byte| !byte.is_ascii_whitespace()).is_some_and(|byte| *byte != b'{');
     if bare {
         return Err(Error::Unreadable {
@@ -199,7 +197,7 @@ fn read_json(served: &LoadedModel, body: &Bytes) -> Result<Asked, Error> {
             hint: Some("for example {\"inputs\": [[0, 1, 2]]}; GET /model lists shapes and datatypes"),
         });
     }
-    let request: WireRequest = serde_json::from_slice(body).map_err(|error| unreadable_json(&error))?;
+    let request: WireRequest = serde_json::from_slice(body).map_err(|error| Error::unreadable_json(&error))?;
     let (given, single) = match (request.input, request.inputs, request.text) {
         (Some(input), None, None) => (input, true),
         (None, Some(inputs), None) => (inputs, false),
@@ -208,7 +206,7 @@ fn read_json(served: &LoadedModel, body: &Bytes) -> Result<Asked, Error> {
                 TextInput::One(text) => (vec![Text::Words(text)], true),
                 TextInput::Several(texts) => (texts.into_iter().map(Text::Words).collect(), false),
             };
-            return Ok(Asked::Texts { tokens: served.text()?.tokenize(&texts, true)?, single });
+            return Ok(Question::Texts { tokens: served.text()?.tokenize(&texts, true)?, single });
         }
         _ => {
             return Err(Error::Unreadable {
@@ -245,7 +243,7 @@ fn read_json(served: &LoadedModel, body: &Bytes) -> Result<Asked, Error> {
     }
     let mut columns: Vec<_> = columns.into_iter().map(Vec::into_iter).collect();
     let instances = (0..count).map(|_| columns.iter_mut().filter_map(Iterator::next).collect()).collect();
-    Ok(Asked::Tensors(PredictInput { instances, single }))
+    Ok(Question::Tensors(PredictInput { instances, single }))
 }
 
 /// Whether every input begins with a dimension of rows: free and shared, or 1.
@@ -310,28 +308,13 @@ fn prediction<'a>(served: &'a LoadedModel, outputs: &'a [Tensor]) -> Result<Pred
         return Ok(Prediction { served, outputs, scores: None });
     };
     let activation = served.card.output.as_ref().map(|output| output.activation).unwrap_or_default();
-    let scores = activate(output.to_floats(), activation);
+    let scores = activation.apply(output.to_floats());
     let labels = served.card.labels.len();
     if labels != 0 && labels != scores.len() {
         let text = format!("it gave {} scores, but model.json has {labels} labels", scores.len());
         return Err(Error::Inference(text));
     }
     Ok(Prediction { served, outputs, scores: Some(scores) })
-}
-
-pub(crate) fn activate(mut scores: Vec<f32>, activation: Activation) -> Vec<f32> {
-    match activation {
-        Activation::None => {}
-        Activation::Sigmoid => scores.iter_mut().for_each(|score| *score = 1.0 / (1.0 + (-*score).exp())),
-        Activation::Softmax => {
-            // Against overflow the largest becomes 0 first.
-            let most = scores.iter().copied().fold(f32::NEG_INFINITY, f32::max);
-            scores.iter_mut().for_each(|score| *score = (*score - most).exp());
-            let sum: f32 = scores.iter().sum();
-            scores.iter_mut().for_each(|score| *score /= sum);
-        }
-    }
-    scores
 }
 
 impl Prediction<'_> {

@@ -11,7 +11,7 @@ use crate::engine::{self, ClassScores};
 use crate::error::Error;
 use crate::options::Options;
 use crate::tensor::Tensor;
-use crate::text::{TextDescription, TextModel};
+use crate::text::{TextDescription, TextModel, TextOutput, Tokens};
 
 /// The only version there is.
 pub(crate) const VERSION: &str = "1";
@@ -105,6 +105,11 @@ impl LoadedModel {
         self.text.as_ref().map_err(|reason| Error::NoText { reason: reason.clone() })
     }
 
+    /// Runs texts that have been tokenized.
+    pub(crate) async fn run_texts(&self, texts: Vec<Tokens>) -> Result<TextOutput, Error> {
+        self.text()?.run(&self.description, &self.batcher, self.max_batch, texts).await
+    }
+
     /// What the model is and takes.
     pub(crate) fn about(&self) -> ModelDescription<'_> {
         ModelDescription {
@@ -166,7 +171,7 @@ fn model_file(path: &Path) -> Result<PathBuf, Error> {
     }
 }
 
-/// The file's own name, or its folder's where it has the usual one.
+/// The file's own name, or its folder's where it has the usual one; a folder `onnx` has the name of the one above.
 fn name_of(file: &Path) -> String {
     let text = |part: Option<&std::ffi::OsStr>| part.map(|part| part.to_string_lossy().into_owned());
     let stem = text(file.file_stem()).unwrap_or_default();
@@ -174,7 +179,11 @@ fn name_of(file: &Path) -> String {
         return stem;
     }
     let folder = file.parent().and_then(|folder| folder.canonicalize().ok());
-    text(folder.as_deref().and_then(Path::file_name)).unwrap_or(stem)
+    let named = folder.as_deref().map(|folder| match folder.ends_with("onnx") {
+        true => folder.parent().unwrap_or(folder),
+        false => folder,
+    });
+    text(named.and_then(Path::file_name)).unwrap_or(stem)
 }
 
 /// Names stand in paths, so other characters become hyphens.
@@ -197,6 +206,11 @@ mod tests {
         std::fs::write(folder.path().join("b.onnx"), "").unwrap();
         assert!(model_file(folder.path()).unwrap_err().to_string().contains("2 .onnx files"));
         assert_eq!(name_of(&folder.path().join("a.onnx")), "a");
+        let exported = folder.path().join("mini/onnx");
+        std::fs::create_dir_all(&exported).unwrap();
+        std::fs::write(exported.join("model.onnx"), "").unwrap();
+        assert_eq!(model_file(&folder.path().join("mini")).unwrap(), exported.join("model.onnx"));
+        assert_eq!(name_of(&exported.join("model.onnx")), "mini");
         assert_eq!(tidy("my model/1"), "my-model-1");
     }
 }

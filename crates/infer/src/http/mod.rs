@@ -13,6 +13,7 @@ use hyper::body::Incoming;
 
 pub(crate) use connections::serve;
 
+use crate::embeddings::EmbeddingRequest;
 use crate::error::Error;
 use crate::kserve::{self, Target};
 use crate::options::Options;
@@ -102,7 +103,7 @@ async fn respond(state: &Arc<State>, request: Request<Incoming>, path: &str) -> 
         }
         Route::Embeddings => {
             let (_, body) = body::read(request, state.max_body).await?;
-            embeddings::embed(state, body).await
+            embed(state, &body).await
         }
         Route::KServe(Target::Infer(model)) => {
             kserve::check_model(&state.served, &model)?;
@@ -111,6 +112,19 @@ async fn respond(state: &Arc<State>, request: Request<Incoming>, path: &str) -> 
         }
         Route::KServe(target) => kserve::describe(&state.served, &target),
     }
+}
+
+async fn embed(state: &Arc<State>, body: &Bytes) -> Result<Response<Full<Bytes>>, Error> {
+    let request = EmbeddingRequest::read(&state.served, body)?;
+    let (request, tokens) = if body.len() > embeddings::LARGE {
+        let shared = Arc::clone(state);
+        state.aside(move || request.tokenize(&shared.served).map(|tokens| (request, tokens))).await?
+    } else {
+        let tokens = request.tokenize(&state.served)?;
+        (request, tokens)
+    };
+    let output = state.served.run_texts(tokens).await?;
+    Ok(json(StatusCode::OK, &request.answer(&state.served, output)))
 }
 
 fn route(path: &str) -> Option<Route> {

@@ -17,8 +17,6 @@ use crate::http::answer;
 use crate::served::{LoadedModel, VERSION};
 use request::Request;
 
-pub(crate) use request::unreadable_json;
-
 /// The header that says how many bytes of a body are JSON; the rest is binary tensors.
 const HEADER_LENGTH: &str = "inference-header-content-length";
 

@@ -17,7 +17,7 @@ use crate::datatype::Datatype;
 use crate::description::{Description, Dimension, Port};
 use folder::TextFolder;
 pub(crate) use pooling::Pooling;
-pub(crate) use run::{Text, best, shortened};
+pub(crate) use run::{Text, TextOutput, best, shortened};
 use tokens::Tokenizer;
 pub(crate) use tokens::Tokens;
 

@@ -5,11 +5,10 @@ use std::collections::VecDeque;
 use super::pooling::normalize;
 use super::tokens::Tokens;
 use super::{Input, TextModel, TextTask};
+use crate::batcher::Batcher;
 use crate::datatype::Datatype;
 use crate::description::Description;
 use crate::error::Error;
-use crate::predict::activate;
-use crate::served::LoadedModel;
 use crate::tensor::Tensor;
 
 /// Runs of one request that wait for the model at the same time.
@@ -68,18 +67,24 @@ impl TextModel {
     ///
     /// # Errors
     /// When the model fails, or too many requests wait.
-    pub(crate) async fn run(&self, served: &LoadedModel, texts: Vec<Tokens>) -> Result<TextOutput, Error> {
+    pub(crate) async fn run(
+        &self,
+        description: &Description,
+        batcher: &Batcher,
+        max_batch: usize,
+        texts: Vec<Tokens>,
+    ) -> Result<TextOutput, Error> {
         let mut rows = vec![Vec::new(); texts.len()];
         let mut waiting = VecDeque::new();
-        let mut chunks = self.chunks(&texts, served.max_batch).into_iter();
+        let mut chunks = self.chunks(&texts, max_batch).into_iter();
         loop {
             while waiting.len() < AT_ONCE
                 && let Some(chunk) = chunks.next()
             {
-                let inputs = self.inputs(&served.description, &texts, &chunk)?;
-                served.description.check(&inputs)?;
-                let count = served.description.rows(&inputs);
-                waiting.push_back((served.batcher.submit(inputs, count)?, chunk));
+                let inputs = self.inputs(description, &texts, &chunk)?;
+                description.check(&inputs)?;
+                let count = description.rows(&inputs);
+                waiting.push_back((batcher.submit(inputs, count)?, chunk));
             }
             let Some((answer, chunk)) = waiting.pop_front() else { break };
             let outputs =
@@ -144,7 +149,7 @@ impl TextModel {
                     if row.len() != labels.len() {
                         return Err(odd());
                     }
-                    activate(row.to_vec(), *activation)
+                    activation.apply(row.to_vec())
                 }
                 TextTask::Embedding { pooling, normalize: unit, .. } => {
                     let mut vector = match pooling {
