@@ -1,4 +1,5 @@
 //! Classifiers with a `ZipMap`, as scikit-learn's models are exported by default: in tract, and in ONNX Runtime where it is found.
+#![expect(clippy::unwrap_used, reason = "a test may panic")]
 
 mod common;
 

@@ -29,7 +29,7 @@ fn strings_come_back_as_they_went_in() {
 fn binary(strings: [&[u8]; 2], binary_output: bool) -> (String, Vec<u8>) {
     let mut data = Vec::new();
     for text in strings {
-        data.extend_from_slice(&u32::try_from(text.len()).unwrap().to_le_bytes());
+        data.extend_from_slice(&u32::try_from(text.len()).expect("a short text").to_le_bytes());
         data.extend_from_slice(text);
     }
     let input =

@@ -145,7 +145,7 @@ fn from_ort(port: &Port, value: &DynValue) -> Result<Tensor, String> {
         Datatype::Fp32 => numbers::<f32>(value),
         Datatype::Fp64 => numbers::<f64>(value),
         Datatype::Bytes => unsafe_strings::strings(value).map(|found| {
-            let (shape, strings) = found?;
+            let unsafe_strings::StringTensor { shape, strings } = found?;
             lengths(&shape).and_then(|shape| Tensor::from_strings(shape, strings.iter().map(Vec::as_slice)))
         }),
     };

@@ -24,8 +24,14 @@ pub(super) fn tensor(shape: &[usize], strings: &[&[u8]]) -> ort::Result<DynValue
     Ok(value.into_dyn())
 }
 
-/// The shape and the strings of a tensor; `None` if it is no tensor of strings.
-pub(super) fn strings(value: &DynValue) -> ort::Result<Option<(Vec<i64>, Vec<Vec<u8>>)>> {
+/// Strings with their shape.
+pub(super) struct StringTensor {
+    pub(super) shape: Vec<i64>,
+    pub(super) strings: Vec<Vec<u8>>,
+}
+
+/// The strings of a tensor; `None` if it is no tensor of strings.
+pub(super) fn strings(value: &DynValue) -> ort::Result<Option<StringTensor>> {
     let ValueType::Tensor { ty: TensorElementType::String, shape, .. } = value.dtype() else { return Ok(None) };
     let shape: Vec<i64> = shape.to_vec();
     let count = shape.iter().product::<i64>();
@@ -39,5 +45,5 @@ pub(super) fn strings(value: &DynValue) -> ort::Result<Option<(Vec<i64>, Vec<Vec
     ortsys![unsafe GetStringTensorContent(value.ptr(), content.as_mut_ptr().cast(), length, offsets.as_mut_ptr(), count)?];
     offsets.push(length);
     let part = |ends: &[usize]| content.get(ends[0]..ends[1]).map(<[u8]>::to_vec).unwrap_or_default();
-    Ok(Some((shape, offsets.windows(2).map(part).collect())))
+    Ok(Some(StringTensor { shape, strings: offsets.windows(2).map(part).collect() }))
 }

@@ -66,7 +66,7 @@ impl Pooling {
         let rows = || vectors.chunks_exact(width).take(tokens);
         match self {
             Self::Cls => rows().next().map(<[f32]>::to_vec).unwrap_or_default(),
-            Self::Last => rows().last().map(<[f32]>::to_vec).unwrap_or_default(),
+            Self::Last => rows().next_back().map(<[f32]>::to_vec).unwrap_or_default(),
             Self::Max => rows().fold(vec![f32::NEG_INFINITY; width], |most, row| {
                 most.iter().zip(row).map(|(most, value)| most.max(*value)).collect()
             }),
