@@ -60,7 +60,7 @@ fn a_language_model_of_ours_runs_in_llama_cpp() {
     };
     let whole = ask(false).json()["choices"][0]["message"]["content"].as_str().unwrap().to_owned();
     let stream = ask(true);
-    let text = String::from_utf8(stream.body.clone()).unwrap();
+    let text = String::from_utf8(stream.body).unwrap();
     let events: Vec<&str> = text.lines().filter_map(|line| line.strip_prefix("data: ")).collect();
     assert_eq!(events.last(), Some(&"[DONE]"), "{text}");
     let delta = |event: &&str| {
