@@ -3,9 +3,12 @@
 import http.server
 import json
 import os
-import time
+import threading
 
 WORDS = ["the ", "model ", "is "]
+
+#: Set when the caller has said that it has the first word of a stream.
+seen = threading.Event()
 
 
 class Handler(http.server.BaseHTTPRequestHandler):
@@ -22,22 +25,34 @@ class Handler(http.server.BaseHTTPRequestHandler):
         self.end_headers()
         self.wfile.write(body)
 
-    def pieces(self, kind, pieces):
-        """Each piece is sent on its own, with a pause: a proxy that buffers would be seen."""
+    def pieces(self, kind, first, rest):
+        """Sends the first pieces, and the rest once the caller has said that it has them: a proxy that buffers would be seen."""
+        seen.clear()
         self.send_response(200)
         self.send_header("content-type", kind)
         self.send_header("transfer-encoding", "chunked")
         self.end_headers()
-        for piece in pieces:
-            data = piece.encode()
-            self.wfile.write(f"{len(data):x}\r\n".encode() + data + b"\r\n")
-            self.wfile.flush()
-            time.sleep(0.02)
+        for piece in first:
+            self.piece(piece)
+        if not seen.wait(timeout=20):
+            # An end that no client takes for one.
+            self.close_connection = True
+            return
+        for piece in rest:
+            self.piece(piece)
         self.wfile.write(b"0\r\n\r\n")
+
+    def piece(self, text):
+        data = text.encode()
+        self.wfile.write(f"{len(data):x}\r\n".encode() + data + b"\r\n")
+        self.wfile.flush()
 
     def do_GET(self):
         if self.path == "/api/tags":
             self.whole({"models": [{"model": "tiny:latest", "name": "tiny:latest"}]})
+        elif self.path == "/seen":
+            seen.set()
+            self.whole({})
         else:
             self.whole({"status": "ok"})
 
@@ -81,10 +96,9 @@ class Handler(http.server.BaseHTTPRequestHandler):
             ("message_delta", {"delta": {"stop_reason": "end_turn", "stop_sequence": None}, "usage": {"output_tokens": 4}}),
             ("message_stop", {}),
         ]
-        self.pieces(
-            "text/event-stream",
-            [f"event: {name}\ndata: {json.dumps({'type': name} | data)}\n\n" for name, data in events],
-        )
+        lines = [f"event: {name}\ndata: {json.dumps({'type': name} | data)}\n\n" for name, data in events]
+        # The first word is the fourth event.
+        self.pieces("text/event-stream", lines[:4], lines[4:])
 
     def ollama(self, body, model, words):
         def part(text, done):
@@ -97,7 +111,8 @@ class Handler(http.server.BaseHTTPRequestHandler):
             self.whole(part("".join(words), True))
             return
         parts = [part(word, False) for word in words] + [part("", True)]
-        self.pieces("application/x-ndjson", [json.dumps(one) + "\n" for one in parts])
+        lines = [json.dumps(one) + "\n" for one in parts]
+        self.pieces("application/x-ndjson", lines[:1], lines[1:])
 
 
 http.server.ThreadingHTTPServer(("127.0.0.1", int(os.environ["PORT"])), Handler).serve_forever()

@@ -20,6 +20,7 @@ import binascii
 import http.server
 import io
 import json
+import math
 import os
 import pathlib
 import signal
@@ -198,6 +199,9 @@ def decoded(field, value):
 
 def encoded(value):
     """An output as JSON: pictures and bytes as base64, arrays as lists."""
+    if isinstance(value, float) and not math.isfinite(value):
+        # JSON has no form for it.
+        return None
     if value is None or isinstance(value, (bool, int, float, str)):
         return value
     if isinstance(value, dict):
@@ -263,6 +267,9 @@ class Served:
     def describe(self):
         fields = FIELDS.get(self.task, {"text": "hello"})
         sample = {key: POINT if value is None else value for key, value in fields.items()}
+        mask = getattr(getattr(self.pipeline, "tokenizer", None), "mask_token", None)
+        if mask and isinstance(sample.get("text"), str):
+            sample["text"] = sample["text"].replace("[MASK]", mask)
         kinds = {key: "string (base64)" if value is None else type(value).__name__ for key, value in fields.items()}
         return {
             "name": self.name,
@@ -270,6 +277,8 @@ class Served:
             "library": self.library,
             "schema": {"input": kinds},
             "sample": {"input": sample, "parameters": {}},
+            # Whether the sample means something to the model.
+            "askable": self.task in FIELDS and None not in fields.values(),
         }
 
     def call(self, given, parameters):

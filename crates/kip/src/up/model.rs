@@ -226,15 +226,19 @@ async fn ask(
 ) -> anyhow::Result<Option<(ModelQuestion, String)>> {
     let Some(question) = question else { return Ok(None) };
     let first = send(client, gateway, &plan.function, question).await?;
+    let about: Value = serde_json::from_slice(&first.body).unwrap_or_default();
     let own = match plan.preset.as_str() {
-        "infer" => serde_json::from_slice(&first.body).ok().and_then(|about: Value| own_question(&about, plan)),
+        "infer" => own_question(&about, plan),
+        "pipeline" => sample(&about),
         _ => None,
     };
     let (asked, called) = match own {
-        Some(own) => {
-            let called = send(client, gateway, &plan.function, &own).await?;
-            (own, called)
-        }
+        Some(own) => match send(client, gateway, &plan.function, &own).await {
+            Ok(called) => (own, called),
+            // A sample need not fit each model of its task.
+            Err(_) if plan.preset == "pipeline" => (question.clone(), first),
+            Err(error) => return Err(error),
+        },
         None => (question.clone(), first),
     };
     let text = String::from_utf8_lossy(&called.body).trim().to_owned();
@@ -247,6 +251,13 @@ async fn ask(
     output.say(&format!("Asked     {} {}: {} in {}", asked.method, asked.path, called.status, micros(called.total_us)));
     output.say(&format!("Answer    {}", shortened(&answer)));
     Ok(Some((asked, answer)))
+}
+
+/// The sample of a pipeline's task, if it is of texts: no picture of ours means something to a model.
+fn sample(about: &Value) -> Option<ModelQuestion> {
+    let json = about.get("sample").filter(|_| about["askable"] == true)?.clone();
+    let (method, path, answer) = ("POST".to_owned(), "/".to_owned(), Some("/Data".to_owned()));
+    Some(ModelQuestion { method, path, json: Some(json), answer })
 }
 
 /// What a model of the built-in server is asked, by what it says of itself.
@@ -299,7 +310,11 @@ fn show(summary: &ModelSummary, output: Output) {
     let json = |question: &ModelQuestion| question.json.clone().unwrap_or_default().to_string();
     let (path, body) = match &summary.asked {
         Some(question) if question.path.starts_with("/v1/") => (format!("{base}{}", question.path), json(question)),
-        Some(question) if question.json.as_ref().is_some_and(|json| json.get("text").is_some()) => {
+        Some(question)
+            if ["text", "input"]
+                .iter()
+                .any(|key| question.json.as_ref().is_some_and(|json| json.get(key).is_some())) =>
+        {
             (format!("{base}/f/{function}{}", question.path), json(question))
         }
         _ if summary.deployment.plan.as_ref().is_some_and(|plan| plan.preset == "infer") => {

@@ -50,7 +50,9 @@ fn a_pipeline_answers_as_the_one_click_deployment_does_and_its_app_can_be_ejecte
     install_standins(&server, &python);
     let folder = model(&server, "tiny", &CLASSIFIER);
     let up = server.kip(&["up", "--no-follow", &folder, "--preset", "pipeline"]).ok();
-    assert!(up.stdout.contains("text-classification"), "it is asked to describe itself: {up:?}");
+    for said in ["Asked     POST /: 200", "Answer    [{\"label\":\"even\"", "-d '{\"input\":{\"text\":"] {
+        assert!(up.stdout.contains(said), "`{said}`: {up:?}");
+    }
     let answered = |path: &str, body: Value| {
         let answer = post(&server, path, &body);
         assert_eq!(answer.status(), 200, "{body}: {answer:?}");
