@@ -47,25 +47,48 @@ pub(crate) fn run() -> Result<()> {
     if !is_present(&root, &wanted) && debian(&FOR_PYTHON)? {
         environment(&root, &wanted)?;
     }
-    clients_of_node(&root)
+    OF_NODE.iter().try_for_each(|packages| node_packages(&root, packages))
 }
 
-/// Packages of Node, beside the tree so that its own tools do not look at them.
-fn clients_of_node(root: &Path) -> Result<()> {
-    let wanted =
-        std::fs::read_to_string(root.join("tests/package.json")).context("tests/package.json cannot be read")?;
-    let folder = root.join(".node");
+/// Packages of Node that tests use.
+struct NodePackages {
+    /// The file that lists them.
+    list: &'static str,
+    /// Where they are, beside the tree so that its own tools do not look at them.
+    folder: &'static str,
+    /// What npm is told beyond the usual.
+    more: &'static [&'static str],
+    /// Whether tests without them are a failure of the installation.
+    needed: bool,
+}
+
+const OF_NODE: [NodePackages; 2] = [
+    NodePackages { list: "tests/package.json", folder: ".node", more: &[], needed: true },
+    // Its optional packages are builds for GPUs, 600 MB of them. There is a build for one kind of processor only.
+    NodePackages { list: "tests/llama/package.json", folder: ".llama", more: &["--omit=optional"], needed: false },
+];
+
+fn node_packages(root: &Path, packages: &NodePackages) -> Result<()> {
+    let NodePackages { list, folder: name, more, needed } = packages;
+    let wanted = std::fs::read_to_string(root.join(list)).with_context(|| format!("{list} cannot be read"))?;
+    let folder = root.join(name);
     let stamp = folder.join("package.installed");
     if std::fs::read_to_string(&stamp).is_ok_and(|installed| installed == wanted) || !debian(&FOR_NODE)? {
         return Ok(());
     }
-    println!("install: .node from tests/package.json");
-    std::fs::create_dir_all(&folder).context("the folder .node cannot be made")?;
+    println!("install: {name} from {list}");
+    std::fs::create_dir_all(&folder).with_context(|| format!("the folder {name} cannot be made"))?;
     std::fs::write(folder.join("package.json"), &wanted).context("the list of packages cannot be written")?;
     // Nothing that a package brings is run at its installation.
-    let quiet = ["install", "--prefix", ".node", "--ignore-scripts", "--no-package-lock", "--no-audit", "--no-fund"];
-    show(command("npm", &quiet))?;
-    std::fs::write(stamp, wanted).context("the stamp of .node cannot be written")
+    let quiet = ["install", "--prefix", name, "--ignore-scripts", "--no-package-lock", "--no-audit", "--no-fund"];
+    match show(command("npm", &[&quiet, *more].concat())) {
+        Err(error) if !needed => {
+            eprintln!("note: {name} is not there, and its tests skip: {error:#}");
+            return Ok(());
+        }
+        installed => installed?,
+    }
+    std::fs::write(stamp, wanted).with_context(|| format!("the stamp of {name} cannot be written"))
 }
 
 /// Installs packages that are missing; answers whether all are there now.

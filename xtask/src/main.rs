@@ -15,6 +15,7 @@ mod errors;
 mod fuzz;
 mod generated;
 mod install;
+mod pipelines;
 mod sbom;
 mod schema;
 mod sim;
@@ -59,6 +60,7 @@ Tasks of development. Usage: cargo xtask <task>
   soak              the tests that take long: a million seeds; the server killed again and again under load
   soak seeds        a million fresh seeds, which goes on where it stopped: --seeds N, --from S, --cores N, --anew
   soak days [DAYS]  ten models on a device for two, a hundred days unless said otherwise
+  soak pipelines    the preset `pipeline` with the real libraries, which it installs into .pipelines: 6 GB
   soak replay FILE  a trace one to one through the server and its gateway, beside `kip simulate` of the same: --seconds S, --cold MS,
                     --wake MS, --service FORMULA, --burst";
 
@@ -77,6 +79,7 @@ fn main() -> ExitCode {
 /// The long versions: a million seeds beyond those of every test run, and the server killed again and again.
 fn soak_all() -> Result<()> {
     soak::seeds(&[])?;
+    pipelines::run()?;
     command::show(command::command(
         "cargo",
         &["test", "--release", "-p", "kip", "--test", "binary", "--", "--ignored", "--nocapture"],
@@ -108,6 +111,7 @@ fn run(arguments: &[String]) -> Result<bool> {
             seconds.parse().map_err(Into::into).and_then(|seconds| fuzz::run(seconds, fuzz::From::Corpus))
         }
         ["soak"] => soak_all(),
+        ["soak", "pipelines"] => pipelines::run(),
         ["soak", "seeds", rest @ ..] => soak::seeds(rest),
         ["soak", "days", rest @ ..] => soak::days(rest),
         ["soak", "replay", rest @ ..] => bench::replay(rest),

@@ -149,12 +149,20 @@ impl Version {
                 let words = ["kip", "job-runner", "--image"].into_iter().map(str::to_owned);
                 (Some(kip.to_owned()), words.collect(), ReadyProbe::Tcp)
             }
-            Program::Command { argv, .. } => (None, argv.clone(), spec.ready.clone()),
+            Program::Command { argv, .. } => {
+                // A program of ours that runs in the environment of an engine: it is in the data directory, which instances do not see.
+                let apps = options.code.data.join("engines/apps");
+                reads.extend(argv.iter().any(|word| Path::new(word).parent() == Some(&apps)).then_some(apps));
+                (None, argv.clone(), spec.ready.clone())
+            }
             Program::Image(container) => (None, container.argv.clone(), spec.ready.clone()),
             Program::Model { path } => {
                 let words = ["kip", "infer", "--port", "${PORT}", "--name", spec.name.as_str(), "--model"];
                 let model = path.to_string_lossy().into_owned();
-                reads.extend(path.parent().map(Path::to_owned));
+                let folder = path.parent();
+                // The tokenizer of a model in a folder `onnx` is in the folder above.
+                let above = folder.filter(|folder| folder.ends_with("onnx")).and_then(Path::parent);
+                reads.extend(above.or(folder).map(Path::to_owned));
                 let runtime = match &spec.runtime {
                     None => Vec::new(),
                     Some(ModelRuntime::Tract) => vec!["--runtime".to_owned(), "tract".to_owned()],

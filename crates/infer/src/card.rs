@@ -8,6 +8,7 @@ use serde::{Deserialize, Serialize};
 use crate::datatype::Datatype;
 use crate::description::{Description, Port};
 use crate::error::Error;
+use crate::text::Pooling;
 
 /// What `model.json` says.
 #[derive(Debug, Clone, Default, Deserialize, Serialize)]
@@ -30,6 +31,27 @@ pub(crate) struct Card {
     pub(crate) labels: Vec<String>,
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub(crate) output: Option<Output>,
+    /// For models that take text; by default what the files beside the model say.
+    #[serde(default)]
+    pub(crate) text: TextSettings,
+}
+
+/// What becomes of texts and of their vectors.
+#[derive(Debug, Clone, Default, Deserialize, Serialize)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct TextSettings {
+    /// How the vectors of tokens become one.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(crate) pooling: Option<Pooling>,
+    /// Whether embeddings are given the length 1.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(crate) normalize: Option<bool>,
+    /// Tokens of a text at most, those that mark its ends included.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(crate) max_tokens: Option<usize>,
+    /// Whether callers may ask for shorter embeddings.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(crate) matryoshka: Option<bool>,
 }
 
 /// How a picture becomes an input.
@@ -144,6 +166,24 @@ pub(crate) enum Activation {
     None,
     Softmax,
     Sigmoid,
+}
+
+impl Activation {
+    /// The scores of a row.
+    pub(crate) fn apply(self, mut scores: Vec<f32>) -> Vec<f32> {
+        match self {
+            Self::None => {}
+            Self::Sigmoid => scores.iter_mut().for_each(|score| *score = 1.0 / (1.0 + (-*score).exp())),
+            Self::Softmax => {
+                // Against overflow the largest becomes 0 first.
+                let most = scores.iter().copied().fold(f32::NEG_INFINITY, f32::max);
+                scores.iter_mut().for_each(|score| *score = (*score - most).exp());
+                let sum: f32 = scores.iter().sum();
+                scores.iter_mut().for_each(|score| *score /= sum);
+            }
+        }
+        scores
+    }
 }
 
 fn one() -> PerChannel {

@@ -38,6 +38,8 @@ pub(crate) struct Description {
     pub(crate) has_rows: bool,
     /// Whether rows of several requests may be run as one.
     pub(crate) batches: bool,
+    /// Whether the runtime takes strings in UTF-8 only; others take any bytes.
+    pub(crate) only_text: bool,
 }
 
 impl Serialize for Port {
@@ -91,7 +93,7 @@ impl Port {
     }
 
     /// Whether a tensor may be given here.
-    pub(crate) fn check(&self, tensor: &Tensor) -> Result<(), Error> {
+    pub(crate) fn check(&self, tensor: &Tensor, only_text: bool) -> Result<(), Error> {
         let name = &self.name;
         if tensor.datatype() != self.datatype {
             let (wanted, given) = (self.datatype, tensor.datatype());
@@ -101,26 +103,18 @@ impl Port {
             let (wanted, given) = (self.shape_text(), tensor.shape());
             return Err(Error::Shape(format!("input `{name}` takes the shape {wanted}, not {given:?}")));
         }
-        if tensor.datatype() == Datatype::Bytes
-            && let Some((at, fault)) = tensor.strings().enumerate().find_map(|(at, text)| Some((at, not_text(text)?)))
+        if only_text
+            && tensor.datatype() == Datatype::Bytes
+            && let Some(at) = tensor.strings().position(|text| std::str::from_utf8(text).is_err())
         {
             return Err(Error::Type(format!(
-                "input `{name}`: element {at} {fault}; strings of a model are text in UTF-8"
+                "input `{name}`: element {at} is not UTF-8; tract takes strings in UTF-8 only, ONNX Runtime takes any bytes"
             )));
         }
         if tensor.shape().contains(&0) {
             return Err(Error::Shape(format!("input `{name}` is empty: its shape is {:?}", tensor.shape())));
         }
         Ok(())
-    }
-}
-
-/// Why bytes cannot be a string of a model: runtimes take text, and end it at a zero byte.
-fn not_text(bytes: &[u8]) -> Option<&'static str> {
-    match std::str::from_utf8(bytes) {
-        Err(_) => Some("is not UTF-8"),
-        Ok(text) if text.contains('\0') => Some("has a zero byte"),
-        Ok(_) => None,
     }
 }
 
@@ -142,7 +136,7 @@ impl Description {
         let mut operators = BTreeSet::new();
         collect_operators(graph, &mut operators);
         let has_rows = has_batch_dimension(&inputs, &outputs);
-        Ok(Self { inputs, outputs, operators, has_rows, batches: has_rows })
+        Ok(Self { inputs, outputs, operators, has_rows, batches: has_rows, only_text: false })
     }
 
     /// Operators that tract runs more than a thousand times slower than ONNX Runtime.
@@ -154,7 +148,7 @@ impl Description {
     pub(crate) fn check(&self, inputs: &[Tensor]) -> Result<(), Error> {
         let mut lengths: BTreeMap<&str, usize> = BTreeMap::new();
         for (port, tensor) in self.inputs.iter().zip(inputs) {
-            port.check(tensor)?;
+            port.check(tensor, self.only_text)?;
             for (dimension, length) in port.shape.iter().zip(tensor.shape()) {
                 let Dimension::Named(name) = dimension else { continue };
                 let first = *lengths.entry(name).or_insert(*length);

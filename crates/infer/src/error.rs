@@ -89,6 +89,30 @@ pub enum Error {
         /// What to do, where we know.
         hint: Option<&'static str>,
     },
+    /// The model does nothing with texts.
+    #[error("the model takes no texts: {reason}")]
+    NoText {
+        /// Why not.
+        reason: String,
+    },
+    /// A text has more tokens than the model takes, and the caller wants none to be cut.
+    #[error("text {place} has more than {limit} tokens")]
+    TextTooLong {
+        /// Its place in the request.
+        place: usize,
+        /// Tokens of a text at most.
+        limit: usize,
+    },
+    /// The model's embeddings have another length than the caller wants.
+    #[error("the model has no embeddings of {wanted} numbers")]
+    Dimensions {
+        /// What the caller wants.
+        wanted: usize,
+        /// What the model has, if it is known.
+        own: Option<usize>,
+        /// Whether shorter ones have a meaning.
+        matryoshka: bool,
+    },
     /// The body or picture is beyond a limit.
     #[error("{0}")]
     TooLarge(String),
@@ -109,6 +133,14 @@ impl Error {
         Self::Unreadable { message: message.into(), hint: None }
     }
 
+    /// An error of the JSON reader as a refusal.
+    pub(crate) fn unreadable_json(error: &serde_json::Error) -> Self {
+        let hint = error.is_syntax().then_some(
+            "JSON has no NaN or Infinity and no trailing commas; binary tensors take any value (docs/infer.md)",
+        );
+        Self::Unreadable { message: format!("the JSON cannot be read: {error}"), hint }
+    }
+
     /// Its stable code.
     pub fn code(&self) -> Code {
         match self {
@@ -122,6 +154,9 @@ impl Error {
             Self::Shape(_) => code::INPUT_SHAPE,
             Self::Type(_) => code::INPUT_TYPE,
             Self::Unreadable { .. } => code::INPUT_UNREADABLE,
+            Self::NoText { .. } => code::TEXT_NOT_SERVED,
+            Self::TextTooLong { .. } => code::TEXT_TOO_LONG,
+            Self::Dimensions { .. } => code::EMBEDDING_DIMENSIONS,
             Self::TooLarge(_) => code::INPUT_TOO_LARGE,
             Self::Inference(_) => code::INFERENCE_FAILED,
             Self::QueueFull { .. } => code::INFERENCE_QUEUE_FULL,
@@ -155,6 +190,14 @@ impl Error {
             Self::UnknownModel { .. } | Self::Path { .. } => "GET /model tells what is served here and how",
             Self::Shape(_) | Self::Type(_) => "GET /model lists the inputs with shapes and datatypes",
             Self::Unreadable { hint, .. } => return *hint,
+            Self::NoText { .. } => {
+                "GET /model tells what the model takes; docs/infer.md lists the files of a text model"
+            }
+            Self::TextTooLong { .. } => "cut the text yourself, or leave `truncate` out: its end is then cut and named",
+            Self::Dimensions { matryoshka: true, .. } => "ask for fewer numbers than the model has: GET /model",
+            Self::Dimensions { matryoshka: false, .. } => {
+                "leave `dimensions` out; if the model was trained for shorter ones, set `text.matryoshka` in model.json"
+            }
             Self::TooLarge(_) => "send less at once, or scale the picture down first",
             Self::QueueFull { .. } => "try again, or allow the function more instances",
             Self::Threads { .. } | Self::Method { .. } | Self::Inference(_) => return None,

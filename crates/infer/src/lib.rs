@@ -1,4 +1,4 @@
-//! The built-in model server: one ONNX model behind KServe v2, `/predict` and a page.
+//! The built-in model server: one ONNX model behind KServe v2, `/predict`, `/v1/embeddings` and a page.
 //!
 //! It runs as a child process (`kip infer`) with one model and one port, and knows nothing of functions, instances or
 //! the gateway. The connections live on one thread, the model on threads of its own, with a queue between them in which
@@ -10,6 +10,7 @@ mod batcher;
 mod card;
 mod datatype;
 mod description;
+mod embeddings;
 mod engine;
 mod error;
 mod http;
@@ -23,6 +24,7 @@ mod served;
 mod server;
 mod statistics;
 mod tensor;
+mod text;
 
 pub use error::Error;
 pub use options::{Options, Runtime};

@@ -13,16 +13,16 @@ use serde::de::{MapAccess, SeqAccess, Visitor};
 use serde::ser::SerializeMap;
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
-use crate::card::Activation;
+use crate::datatype::Datatype;
 use crate::description::{Description, Dimension, Port};
 use crate::error::Error;
 use crate::http::State;
 use crate::http::answer::json;
 use crate::json::{Data, NestedData};
-use crate::kserve::unreadable_json;
 use crate::picture::{self, Format};
 use crate::served::LoadedModel;
 use crate::tensor::Tensor;
+use crate::text::{Text, Tokens, best};
 
 /// Bodies beyond this are read outside the loop that serves connections.
 const LARGE: usize = 16 << 10;
@@ -34,6 +34,21 @@ struct WireRequest {
     input: Option<InputLists>,
     /// Several.
     inputs: Option<InputLists>,
+    /// A text or several, for models that take text.
+    text: Option<TextInput>,
+}
+
+#[derive(Deserialize)]
+#[serde(untagged, expecting = "`text` is a text or a list of texts")]
+enum TextInput {
+    One(String),
+    Several(Vec<String>),
+}
+
+/// What a body asks for.
+enum Question {
+    Tensors(PredictInput),
+    Texts { tokens: Vec<Tokens>, single: bool },
 }
 
 /// Lists for the only input, or lists by the name of the input.
@@ -81,17 +96,26 @@ struct Prediction<'a> {
     scores: Option<Vec<f32>>,
 }
 
+/// The answer to one text.
+struct TextPrediction<'a> {
+    /// Those of a classifier; without them, the row is a vector.
+    labels: Option<&'a [String]>,
+    row: &'a [f32],
+    /// Whether the text was longer than the model takes.
+    truncated: bool,
+}
+
 #[derive(Serialize)]
-struct SingleAnswer<'a> {
+struct SingleAnswer<'a, P> {
     #[serde(flatten)]
-    prediction: Prediction<'a>,
+    prediction: P,
     model: &'a str,
     runtime: &'static str,
 }
 
 #[derive(Serialize)]
-struct BatchAnswer<'a> {
-    predictions: Vec<Prediction<'a>>,
+struct BatchAnswer<'a, P> {
+    predictions: Vec<P>,
     model: &'a str,
     runtime: &'static str,
 }
@@ -108,9 +132,16 @@ pub(crate) async fn predict(state: &Arc<State>, head: &Parts, body: Bytes) -> Re
     }
     let is_large = body.len() > LARGE || is_picture;
     let shared = Arc::clone(state);
-    let read = move || if is_picture { read_picture(&shared, &body) } else { read_json(&shared.served, &body) };
+    let read = move || match is_picture {
+        true => read_picture(&shared, &body).map(Question::Tensors),
+        false => read_json(&shared.served, &body),
+    };
     let asked = if is_large { state.aside(read).await? } else { read()? };
     let served = &state.served;
+    let asked = match asked {
+        Question::Tensors(asked) => asked,
+        Question::Texts { tokens, single } => return texts(served, tokens, single).await,
+    };
     let outputs = run(served, asked.instances).await?;
     let mut predictions = outputs.iter().map(|outputs| prediction(served, outputs)).collect::<Result<Vec<_>, _>>()?;
     let (model, runtime) = (served.name.as_str(), served.runtime);
@@ -138,7 +169,27 @@ fn read_picture(state: &State, body: &Bytes) -> Result<PredictInput, Error> {
     Ok(PredictInput { instances: vec![vec![tensor]], single: true })
 }
 
-fn read_json(served: &LoadedModel, body: &Bytes) -> Result<PredictInput, Error> {
+/// Answers with labels or vectors of texts.
+async fn texts(served: &LoadedModel, tokens: Vec<Tokens>, single: bool) -> Result<Response<Full<Bytes>>, Error> {
+    let text = served.text()?;
+    let output = served.run_texts(tokens).await?;
+    let (model, runtime) = (served.name.as_str(), served.runtime);
+    let predictions = output.rows.iter().enumerate().map(|(place, row)| TextPrediction {
+        labels: text.labels(),
+        row,
+        truncated: output.truncated.contains(&place),
+    });
+    let mut predictions: Vec<TextPrediction<'_>> = predictions.collect();
+    Ok(match predictions.pop() {
+        Some(prediction) if single => json(StatusCode::OK, &SingleAnswer { prediction, model, runtime }),
+        last => {
+            predictions.extend(last);
+            json(StatusCode::OK, &BatchAnswer { predictions, model, runtime })
+        }
+    })
+}
+
+fn read_json(served: &LoadedModel, body: &Bytes) -> Result<Question, Error> {
     let bare = body.iter().find(|byte| !byte.is_ascii_whitespace()).is_some_and(|byte| *byte != b'{');
     if bare {
         return Err(Error::Unreadable {
@@ -146,13 +197,20 @@ fn read_json(served: &LoadedModel, body: &Bytes) -> Result<PredictInput, Error> 
             hint: Some("for example {\"inputs\": [[0, 1, 2]]}; GET /model lists shapes and datatypes"),
         });
     }
-    let request: WireRequest = serde_json::from_slice(body).map_err(|error| unreadable_json(&error))?;
-    let (given, single) = match (request.input, request.inputs) {
-        (Some(input), None) => (input, true),
-        (None, Some(inputs)) => (inputs, false),
+    let request: WireRequest = serde_json::from_slice(body).map_err(|error| Error::unreadable_json(&error))?;
+    let (given, single) = match (request.input, request.inputs, request.text) {
+        (Some(input), None, None) => (input, true),
+        (None, Some(inputs), None) => (inputs, false),
+        (None, None, Some(text)) => {
+            let (texts, single) = match text {
+                TextInput::One(text) => (vec![Text::Words(text)], true),
+                TextInput::Several(texts) => (texts.into_iter().map(Text::Words).collect(), false),
+            };
+            return Ok(Question::Texts { tokens: served.text()?.tokenize(&texts, true)?, single });
+        }
         _ => {
             return Err(Error::Unreadable {
-                message: "exactly one of `input` (one instance) and `inputs` (several) is needed".to_owned(),
+                message: "exactly one of `input` (one instance), `inputs` (several) and `text` is needed".to_owned(),
                 hint: Some("for example {\"inputs\": [[0, 1, 2]]}; GET /model lists shapes and datatypes"),
             });
         }
@@ -185,7 +243,7 @@ fn read_json(served: &LoadedModel, body: &Bytes) -> Result<PredictInput, Error> 
     }
     let mut columns: Vec<_> = columns.into_iter().map(Vec::into_iter).collect();
     let instances = (0..count).map(|_| columns.iter_mut().filter_map(Iterator::next).collect()).collect();
-    Ok(PredictInput { instances, single })
+    Ok(Question::Tensors(PredictInput { instances, single }))
 }
 
 /// Whether every input begins with a dimension of rows: free and shared, or 1.
@@ -250,7 +308,7 @@ fn prediction<'a>(served: &'a LoadedModel, outputs: &'a [Tensor]) -> Result<Pred
         return Ok(Prediction { served, outputs, scores: None });
     };
     let activation = served.card.output.as_ref().map(|output| output.activation).unwrap_or_default();
-    let scores = activate(output.to_floats(), activation);
+    let scores = activation.apply(output.to_floats());
     let labels = served.card.labels.len();
     if labels != 0 && labels != scores.len() {
         let text = format!("it gave {} scores, but model.json has {labels} labels", scores.len());
@@ -259,19 +317,15 @@ fn prediction<'a>(served: &'a LoadedModel, outputs: &'a [Tensor]) -> Result<Pred
     Ok(Prediction { served, outputs, scores: Some(scores) })
 }
 
-fn activate(mut scores: Vec<f32>, activation: Activation) -> Vec<f32> {
-    match activation {
-        Activation::None => {}
-        Activation::Sigmoid => scores.iter_mut().for_each(|score| *score = 1.0 / (1.0 + (-*score).exp())),
-        Activation::Softmax => {
-            // Against overflow the largest becomes 0 first.
-            let most = scores.iter().copied().fold(f32::NEG_INFINITY, f32::max);
-            scores.iter_mut().for_each(|score| *score = (*score - most).exp());
-            let sum: f32 = scores.iter().sum();
-            scores.iter_mut().for_each(|score| *score /= sum);
+impl Prediction<'_> {
+    /// The label that the model itself gives, which need not be the one with the highest score.
+    fn chosen(&self) -> Option<String> {
+        let tensor = self.outputs.get(self.served.label_output?)?;
+        if tensor.datatype() == Datatype::Bytes {
+            return tensor.strings().next().map(|label| String::from_utf8_lossy(label).into_owned());
         }
+        tensor.elements::<i64>().next().map(|label| label.to_string())
     }
-    scores
 }
 
 impl Serialize for Prediction<'_> {
@@ -280,8 +334,8 @@ impl Serialize for Prediction<'_> {
         let labels = &self.served.card.labels;
         match &self.scores {
             Some(scores) if !labels.is_empty() => {
-                let best = labels.iter().zip(scores).max_by(|one, other| one.1.total_cmp(other.1));
-                map.serialize_entry("label", &best.map(|(label, _)| label))?;
+                let label = self.chosen().or_else(|| best(labels, scores).cloned());
+                map.serialize_entry("label", &label)?;
                 map.serialize_entry("scores", &Scores(labels, scores))?;
             }
             Some(scores) => map.serialize_entry("scores", scores)?,
@@ -291,6 +345,23 @@ impl Serialize for Prediction<'_> {
                     ports.iter().map(|port| port.name.as_str()).zip(self.outputs.iter().map(NestedData)).collect();
                 map.serialize_entry("outputs", &outputs)?;
             }
+        }
+        map.end()
+    }
+}
+
+impl Serialize for TextPrediction<'_> {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        let mut map = serializer.serialize_map(None)?;
+        match self.labels {
+            Some(labels) => {
+                map.serialize_entry("label", &best(labels, self.row))?;
+                map.serialize_entry("scores", &Scores(labels, self.row))?;
+            }
+            None => map.serialize_entry("embedding", self.row)?,
+        }
+        if self.truncated {
+            map.serialize_entry("truncated", &true)?;
         }
         map.end()
     }

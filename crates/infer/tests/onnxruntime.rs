@@ -1,7 +1,5 @@
-//! ONNX Runtime, where its library is found: set `KIPWAKE_ONNXRUNTIME`, or have it in a usual place.
-//!
-//! `python3 -m venv /tmp/ort && /tmp/ort/bin/pip install onnxruntime` gives one, below
-//! `lib/python3.*/site-packages/onnxruntime/capi/libonnxruntime.so.*`.
+//! ONNX Runtime, where its library is found: `cargo xtask test` installs it into `.venv`; otherwise set `KIPWAKE_ONNXRUNTIME`, or
+//! have it in a usual place.
 #![expect(clippy::print_stdout, reason = "a test that is skipped says why")]
 
 mod common;
@@ -13,7 +11,7 @@ use serde_json::json;
 
 /// Options that ask for ONNX Runtime, or `None`, and why, where it is not there.
 fn with_onnxruntime(folder: &std::path::Path) -> Option<Options> {
-    let options = Options { runtime: Runtime::OnnxRuntime, ..Options::new(folder) };
+    let options = common::in_onnxruntime(folder);
     match start(options.clone()).map(|_| ()) {
         Err(Error::RuntimeMissing { reason }) => {
             println!("skipped: ONNX Runtime is not here ({reason}); set KIPWAKE_ONNXRUNTIME");

@@ -6,7 +6,7 @@ use std::process::{Command, Stdio};
 
 use kip_spec::{Problem, code};
 
-use crate::preset::Preset;
+use crate::preset::{App, Preset};
 
 /// Lines of an installer's output that a problem shows.
 const LAST_LINES: usize = 6;
@@ -49,6 +49,18 @@ impl Engines {
         let engine = preset.engine.as_ref()?;
         let is_python = engine.program.starts_with("python") && !engine.packages.is_empty();
         self.own_program(preset).or_else(|| if is_python { None } else { in_path(&engine.program) })
+    }
+
+    /// The file of the preset's app, written if it is not there yet. `None` for a preset without an app.
+    ///
+    /// # Errors
+    /// When the disk refuses.
+    pub fn app(&self, preset: &Preset) -> Result<Option<PathBuf>, Problem> {
+        let Some(app) = preset.app.as_deref().and_then(App::find) else { return Ok(None) };
+        app.place(&self.folder.join("apps")).map(Some).map_err(|error| {
+            Problem::new(code::ENGINE_INSTALL, format!("the app of preset `{}` cannot be written", preset.name))
+                .cause(error.to_string())
+        })
     }
 
     /// Whether a model can be served with a preset here.

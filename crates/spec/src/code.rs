@@ -198,6 +198,9 @@ codes! {
     6014 PRESET_BY_HAND 400 "the engine of this preset is installed by hand";
     6015 INSTALLER_MISSING 409 "the host has no installer for engines";
     6020 SHARE_COPY 409 "files cannot be copied to a share";
+    6021 TEXT_NOT_SERVED 400 "the model takes no texts";
+    6022 TEXT_TOO_LONG 400 "a text is longer than the model takes";
+    6023 EMBEDDING_DIMENSIONS 400 "the model has no embeddings of this length";
     7001 KEY_MISSING 401 "a key is needed";
     7002 KEY_WRONG 401 "the key is not known";
     7003 API_BAD_REQUEST 400 "the API does not understand the request";
@@ -282,6 +285,7 @@ codes! {
     9024 ENGINE_INSTALL 500 "the engine could not be installed";
     9025 MODEL_NAME_TAKEN 409 "another function has this model name";
     9026 DEPLOYMENT_NOT_FOUND 404 "there is no such deployment of a model";
+    9030 EJECT 409 "the app of a function cannot be ejected";
 }
 
 impl Code {

@@ -159,6 +159,9 @@ async fn declare(
         (Source::Path(path), None) => (path.clone(), draft.choice.entry.as_ref().map(ToString::to_string)),
         (Source::Hub { .. } | Source::Url(_), None) => return Err(bad_request("the model has no files here")),
     };
+    let (engines, preset) = (services.engines.clone(), draft.choice.preset.clone());
+    let app = kip_host::tasks::blocking("app of a preset", move || engines.app(&preset)).await;
+    let app = app.unwrap_or_else(|| Err(kip_control::Error::ShuttingDown.into()))?;
     let model = record.map_or_else(|| draft.request.source.to_string(), Record::id);
     let what = Expansion {
         function: &draft.function,
@@ -166,6 +169,8 @@ async fn declare(
         folder: &folder,
         entry: entry.as_deref(),
         program: services.engines.own_program(&draft.choice.preset),
+        app,
+        task: draft.listing.task.as_deref(),
         model: &model,
         provisioned: asked.provisioned,
         resources: resources(asked, draft.choice.preset.device && api.control.has_devices()),

@@ -10,7 +10,7 @@ use ort::value::{DynValue, PrimitiveTensorElementType, Tensor as OrtTensor};
 use parking_lot::Mutex;
 use tract_onnx::prelude::f16;
 
-use super::Engine;
+use super::{Engine, unsafe_strings};
 use crate::datatype::Datatype;
 use crate::description::{Description, Port};
 use crate::tensor::{Element, Tensor};
@@ -29,25 +29,42 @@ pub(super) struct OnnxRuntimeEngine {
     outputs: Vec<Port>,
 }
 
+/// Where a model is.
+#[derive(Debug, Clone, Copy)]
+pub(super) enum ModelSource<'a> {
+    File(&'a Path),
+    /// In memory, its weights included or in files of this folder.
+    Content(&'a [u8], &'a Path),
+}
+
+/// The key of the folder with the weights of a model in memory.
+const WEIGHTS_FOLDER: &str = "session.model_external_initializers_file_folder_path";
+
 /// Starts the library and loads a model. Answers the engine and the library's version.
 pub(super) fn load(
     library: &Path,
-    file: &Path,
+    source: ModelSource<'_>,
     description: &Description,
     threads: NonZeroUsize,
 ) -> Result<(OnnxRuntimeEngine, String), LoadError> {
     let environment = environment(library).map_err(LoadError::Library)?;
     let minor = ort::util::probe(library).unwrap_or_default();
     let model = |error: &dyn std::fmt::Display| LoadError::Model(error.to_string());
-    let session = Session::builder(environment)
+    let mut builder = Session::builder(environment)
         .map_err(|error| model(&error))?
         .with_intra_threads(threads.get())
         .map_err(|error| model(&error))?
         // Threads that spin between runs would make an idle instance look busy.
         .with_intra_op_spinning(false)
-        .map_err(|error| model(&error))?
-        .commit_from_file(file)
         .map_err(|error| model(&error))?;
+    let session = match source {
+        ModelSource::File(file) => builder.commit_from_file(file),
+        ModelSource::Content(content, weights) => builder
+            .with_config_entry(WEIGHTS_FOLDER, weights.to_string_lossy())
+            .map_err(|error| model(&error))?
+            .commit_from_memory(content),
+    };
+    let session = session.map_err(|error| model(&error))?;
     let (inputs, outputs) = (description.inputs.clone(), description.outputs.clone());
     Ok((OnnxRuntimeEngine { session: Mutex::new(session), inputs, outputs }, format!("1.{minor}")))
 }
@@ -103,9 +120,8 @@ fn to_ort(tensor: &Tensor) -> ort::Result<DynValue> {
         Datatype::Fp32 => numbers::<f32>(tensor),
         Datatype::Fp64 => numbers::<f64>(tensor),
         Datatype::Bytes => {
-            let strings: Vec<String> =
-                tensor.strings().map(|text| String::from_utf8_lossy(text).into_owned()).collect();
-            Ok(OrtTensor::from_string_array((tensor.shape().to_vec(), strings.as_slice()))?.into_dyn())
+            let strings: Vec<&[u8]> = tensor.strings().collect();
+            unsafe_strings::tensor(tensor.shape(), &strings)
         }
     }
 }
@@ -128,8 +144,9 @@ fn from_ort(port: &Port, value: &DynValue) -> Result<Tensor, String> {
         Datatype::Fp16 => numbers::<f16>(value),
         Datatype::Fp32 => numbers::<f32>(value),
         Datatype::Fp64 => numbers::<f64>(value),
-        Datatype::Bytes => value.try_extract_strings().map(|(shape, strings)| {
-            lengths(shape).and_then(|shape| Tensor::from_strings(shape, strings.iter().map(String::as_bytes)))
+        Datatype::Bytes => unsafe_strings::strings(value).map(|found| {
+            let unsafe_strings::StringTensor { shape, strings } = found?;
+            lengths(&shape).and_then(|shape| Tensor::from_strings(shape, strings.iter().map(Vec::as_slice)))
         }),
     };
     tensor

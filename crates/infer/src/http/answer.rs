@@ -51,3 +51,17 @@ pub(crate) fn text_error(problem: &Problem) -> Response<Full<Bytes>> {
     let response = json(status(problem), &serde_json::json!({ "error": format!("{problem}{hint}") }));
     with_code(response, problem)
 }
+
+/// An error as clients of the OpenAI API expect it. They show `message` alone, so it has the way out too.
+pub(crate) fn openai_error(problem: &Problem) -> Response<Full<Bytes>> {
+    let hint = problem.hint.as_deref().map(|hint| format!("; {hint}")).unwrap_or_default();
+    let kind = if status(problem).is_client_error() { "invalid_request_error" } else { "server_error" };
+    let error = serde_json::json!({
+        "message": format!("{}{hint}", problem.message),
+        "type": kind,
+        "param": null,
+        "code": problem.code.to_string(),
+        "cause": problem.cause,
+    });
+    with_code(json(status(problem), &serde_json::json!({ "error": error })), problem)
+}

@@ -13,11 +13,12 @@ use hyper::body::Incoming;
 
 pub(crate) use connections::serve;
 
+use crate::embeddings::EmbeddingRequest;
 use crate::error::Error;
 use crate::kserve::{self, Target};
 use crate::options::Options;
 use crate::served::LoadedModel;
-use crate::{page, predict};
+use crate::{embeddings, page, predict};
 use answer::json;
 
 /// What every connection shares.
@@ -54,6 +55,7 @@ enum Route {
     Page,
     About,
     Predict,
+    Embeddings,
     KServe(Target),
 }
 
@@ -67,7 +69,11 @@ pub(crate) async fn handle(state: Arc<State>, request: Request<Incoming>) -> Res
         Err(error) => {
             let problem = error.problem();
             tracing::info!(%path, code = %problem.code, message = %problem, "refused");
-            if speaks_kserve { answer::text_error(&problem) } else { answer::error(problem) }
+            match () {
+                () if speaks_kserve => answer::text_error(&problem),
+                () if path.starts_with("/v1/") => answer::openai_error(&problem),
+                () => answer::error(problem),
+            }
         }
     };
     if head_only {
@@ -78,7 +84,7 @@ pub(crate) async fn handle(state: Arc<State>, request: Request<Incoming>) -> Res
 
 async fn respond(state: &Arc<State>, request: Request<Incoming>, path: &str) -> Result<Response<Full<Bytes>>, Error> {
     let route = route(path).ok_or_else(|| Error::Path { path: path.to_owned() })?;
-    let takes_body = matches!(route, Route::Predict | Route::KServe(Target::Infer(_)));
+    let takes_body = matches!(route, Route::Predict | Route::Embeddings | Route::KServe(Target::Infer(_)));
     let allowed = if takes_body { "POST" } else { "GET and HEAD" };
     let is_allowed = match *request.method() {
         Method::POST => takes_body,
@@ -95,6 +101,10 @@ async fn respond(state: &Arc<State>, request: Request<Incoming>, path: &str) -> 
             let (head, body) = body::read(request, state.max_body).await?;
             predict::predict(state, &head, body).await
         }
+        Route::Embeddings => {
+            let (_, body) = body::read(request, state.max_body).await?;
+            embed(state, &body).await
+        }
         Route::KServe(Target::Infer(model)) => {
             kserve::check_model(&state.served, &model)?;
             let (head, body) = body::read(request, state.max_body).await?;
@@ -104,12 +114,26 @@ async fn respond(state: &Arc<State>, request: Request<Incoming>, path: &str) -> 
     }
 }
 
+async fn embed(state: &Arc<State>, body: &Bytes) -> Result<Response<Full<Bytes>>, Error> {
+    let request = EmbeddingRequest::read(&state.served, body)?;
+    let (request, tokens) = if body.len() > embeddings::LARGE {
+        let shared = Arc::clone(state);
+        state.aside(move || request.tokenize(&shared.served).map(|tokens| (request, tokens))).await?
+    } else {
+        let tokens = request.tokenize(&state.served)?;
+        (request, tokens)
+    };
+    let output = state.served.run_texts(tokens).await?;
+    Ok(json(StatusCode::OK, &request.answer(&state.served, output)))
+}
+
 fn route(path: &str) -> Option<Route> {
     let parts: Vec<&str> = path.trim_matches('/').split('/').collect();
     match parts.as_slice() {
         [""] => Some(Route::Page),
         ["model"] => Some(Route::About),
         ["predict"] => Some(Route::Predict),
+        ["v1", "embeddings"] => Some(Route::Embeddings),
         ["v2", rest @ ..] => kserve::target(rest).map(Route::KServe),
         _ => None,
     }

@@ -17,8 +17,6 @@ use crate::http::answer;
 use crate::served::{LoadedModel, VERSION};
 use request::Request;
 
-pub(crate) use request::unreadable_json;
-
 /// The header that says how many bytes of a body are JSON; the rest is binary tensors.
 const HEADER_LENGTH: &str = "inference-header-content-length";
 
@@ -128,7 +126,7 @@ pub(crate) async fn infer(state: &Arc<State>, head: &Parts, body: Bytes) -> Resu
     let read = move || Request::read(&shared.served.description, &body, header_length);
     let request = if json_length > LARGE { state.aside(read).await? } else { read()? };
     let outputs = state.served.run(request.inputs).await?;
-    Ok(response::infer(&state.served, request.id.as_deref(), &request.outputs, &outputs))
+    response::infer(&state.served, request.id.as_deref(), &request.outputs, &outputs)
 }
 
 #[cfg(test)]

@@ -100,14 +100,6 @@ struct TensorParameters {
     shared_memory_region: Option<serde_json::Value>,
 }
 
-/// An error of the JSON reader as a refusal.
-pub(crate) fn unreadable_json(error: &serde_json::Error) -> Error {
-    let hint = error
-        .is_syntax()
-        .then_some("JSON has no NaN or Infinity and no trailing commas; binary tensors take any value (docs/infer.md)");
-    Error::Unreadable { message: format!("the JSON cannot be read: {error}"), hint }
-}
-
 impl TensorParameters {
     fn check(&self, name: &str) -> Result<(), Error> {
         let unknown = match (&self.classification, &self.shared_memory_region) {
@@ -127,7 +119,7 @@ impl Request {
     pub(super) fn read(description: &Description, body: &Bytes, header_length: Option<usize>) -> Result<Self, Error> {
         let json_length = header_length.unwrap_or(body.len());
         let request: WireRequest =
-            serde_json::from_slice(&body[..json_length]).map_err(|error| unreadable_json(&error))?;
+            serde_json::from_slice(&body[..json_length]).map_err(|error| Error::unreadable_json(&error))?;
         request.parameters.check()?;
         let mut binary = body.slice(json_length..);
         let mut inputs: Vec<Option<Tensor>> = vec![None; description.inputs.len()];

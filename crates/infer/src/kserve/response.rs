@@ -9,6 +9,8 @@ use serde_json::{Value, json};
 
 use super::HEADER_LENGTH;
 use super::request::RequestedOutput;
+use crate::datatype::Datatype;
+use crate::error::Error;
 use crate::http::answer;
 use crate::json::FlatData;
 use crate::served::{LoadedModel, VERSION};
@@ -63,15 +65,29 @@ pub(super) fn statistics(served: &LoadedModel) -> Value {
 }
 
 /// The answer to an inference request.
+///
+/// # Errors
+/// When an output has strings that JSON cannot express.
 pub(super) fn infer(
     served: &LoadedModel,
     id: Option<&str>,
     wanted: &[RequestedOutput],
     outputs: &[Tensor],
-) -> Response<Full<Bytes>> {
+) -> Result<Response<Full<Bytes>>, Error> {
     let ports = &served.description.outputs;
     let chosen =
         || wanted.iter().filter_map(|wanted| Some((wanted, ports.get(wanted.index)?, outputs.get(wanted.index)?)));
+    let is_text = |tensor: &Tensor| {
+        tensor.datatype() != Datatype::Bytes || tensor.strings().all(|string| std::str::from_utf8(string).is_ok())
+    };
+    if let Some((_, port, _)) = chosen().find(|(wanted, _, tensor)| !wanted.binary && !is_text(tensor)) {
+        return Err(Error::Unreadable {
+            message: format!("the output `{}` has strings that are not UTF-8, which JSON cannot express", port.name),
+            hint: Some(
+                "ask for it as binary data: `binary_data` of the output, or `binary_data_output` of the request",
+            ),
+        });
+    }
     let wire = WireResponse {
         model_name: &served.name,
         model_version: VERSION,
@@ -88,7 +104,7 @@ pub(super) fn infer(
             .collect(),
     };
     if !wanted.iter().any(|wanted| wanted.binary) {
-        return answer::json(StatusCode::OK, &wire);
+        return Ok(answer::json(StatusCode::OK, &wire));
     }
     let header = serde_json::to_vec(&wire).unwrap_or_default();
     let length = HeaderValue::from(header.len());
@@ -97,5 +113,5 @@ pub(super) fn infer(
     let kind = HeaderValue::from_static("application/octet-stream");
     let mut response = answer::with_type(StatusCode::OK, kind, body);
     response.headers_mut().insert(HEADER_LENGTH, length);
-    response
+    Ok(response)
 }

@@ -1,6 +1,7 @@
 //! A server in this process on a port of its own, calls to it, and small models made on the spot.
 #![expect(dead_code, reason = "each test file uses a part of this")]
 #![expect(clippy::unwrap_used, reason = "a helper of tests, which may panic")]
+#![expect(clippy::print_stdout, reason = "a test that is skipped says why")]
 
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
@@ -25,6 +26,36 @@ pub(crate) struct RunningServer {
 
 pub(crate) fn digits() -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("../../examples/digits")
+}
+
+/// A file of the Python environment of the tests, which `cargo xtask test` makes.
+pub(crate) fn venv(path: &str) -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).join("../../.venv").join(path)
+}
+
+/// The library of ONNX Runtime in this environment. `None` leaves it to `KIPWAKE_ONNXRUNTIME` and the usual places.
+pub(crate) fn onnxruntime_library() -> Option<PathBuf> {
+    let versions = std::fs::read_dir(venv("lib")).ok()?.flatten();
+    let mut folders = versions.map(|version| version.path().join("site-packages/onnxruntime/capi"));
+    let files = folders.find_map(|folder| std::fs::read_dir(folder).ok())?.flatten();
+    let is_library = |path: &PathBuf| path.to_string_lossy().contains("/libonnxruntime.so.");
+    files.map(|file| file.path()).find(is_library)
+}
+
+/// Options for a model in ONNX Runtime.
+pub(crate) fn in_onnxruntime(model: &Path) -> Options {
+    let onnxruntime_library = onnxruntime_library();
+    Options { runtime: Runtime::OnnxRuntime, onnxruntime_library, ..Options::new(model) }
+}
+
+/// Options for a model in tract, and in ONNX Runtime where it is found.
+pub(crate) fn runtimes(model: &Path) -> Vec<Options> {
+    let onnxruntime = in_onnxruntime(model);
+    if let Err(Error::RuntimeMissing { reason }) = start(onnxruntime.clone()).map(drop) {
+        println!("skipped: ONNX Runtime is not here ({reason}); set KIPWAKE_ONNXRUNTIME");
+        return vec![options(model)];
+    }
+    vec![options(model), onnxruntime]
 }
 
 /// Options for a model in tract, whatever the machine has.

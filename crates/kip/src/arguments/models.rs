@@ -27,6 +27,13 @@ pub(crate) enum Model {
     /// Remove a model that nothing uses.
     #[command(alias = "remove")]
     Rm(Name),
+    /// Write the app of a function that a preset made, with a kip.yaml that runs it.
+    Eject {
+        /// The function.
+        function: String,
+        /// The folder; it must be empty, or not there yet.
+        folder: std::path::PathBuf,
+    },
 }
 
 #[derive(Debug, Args)]

@@ -11,6 +11,7 @@ pub(crate) mod device;
 mod device_use;
 pub(crate) mod doctor;
 mod domain;
+mod eject;
 mod exec;
 pub(crate) mod files;
 mod fit;

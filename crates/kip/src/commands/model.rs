@@ -8,6 +8,7 @@ use kip_wire::{ModelInfo, ModelList, ModelPull, ModelRequest, ModelUsage, PullPh
 
 use crate::arguments::models::{From, Model, Name, Pull};
 use crate::client::{Client, segment};
+use crate::commands::eject;
 use crate::output::{Output, date, table};
 use crate::progress::{Progress, interruptible};
 
@@ -53,6 +54,7 @@ pub(crate) async fn run(client: &Client, command: &Model, output: Output) -> any
             let info: ModelInfo = client.delete(&path_of(name, "/pin")).await?;
             output.result(&info, |info| format!("Unpinned  {}\n", info.id))
         }
+        Model::Eject { function, folder } => eject::run(client, function, folder, output).await,
         Model::Rm(name) => {
             let info: ModelInfo = client.delete(&path_of(name, "")).await?;
             output.result(&info, |info| format!("Removed   {}, {}\n", info.id, people::size(info.size)))

@@ -30,7 +30,16 @@ const ANSWER: usize = 400;
 /// Ends of files by which a file or a folder is a model.
 const MODELS: [&str; 3] = ["onnx", "gguf", "mar"];
 /// Files by which a folder is an app or a model.
-const SIGNS: [&str; 6] = ["app.py", "server.py", "main.py", "config.json", "model-settings.json", "bentofile.yaml"];
+const SIGNS: [&str; 8] = [
+    "app.py",
+    "server.py",
+    "main.py",
+    "service.py",
+    "config.json",
+    "configuration.json",
+    "model-settings.json",
+    "bentofile.yaml",
+];
 
 /// What `kip up MODEL -o json` prints.
 #[derive(Debug, Serialize)]
@@ -42,6 +51,9 @@ pub(crate) struct ModelSummary {
     pub(crate) deployment: ModelDeploymentInfo,
     /// The answer to the question.
     pub(crate) answer: Option<String>,
+    /// What was asked.
+    #[serde(skip)]
+    asked: Option<ModelQuestion>,
 }
 
 /// Whether what `kip up` was given is a model and no folder with a kip.yaml.
@@ -108,7 +120,8 @@ pub(crate) async fn deploy(
     let deployed = deployment.deployed.clone().ok_or_else(|| failed("nothing was deployed"))?;
     output.say(&format!("Deployed  {} {}", deployed.function, deployed.label));
     let gateway = client.gateway().await?;
-    let answer = ask(client, &gateway, &plan, deployment.question.as_ref(), output).await?;
+    let asked = ask(client, &gateway, &plan, deployment.question.as_ref(), output).await?;
+    let (asked, answer) = asked.unzip();
     let mut models = plan.names.clone();
     models.push(plan.function.clone());
     Ok(ModelSummary {
@@ -117,6 +130,7 @@ pub(crate) async fn deploy(
         models,
         deployment,
         answer,
+        asked,
     })
 }
 
@@ -201,31 +215,30 @@ async fn send(
     Ok(called)
 }
 
-/// Asks the model the preset's question; the built-in server is asked with an input of zeros.
+/// Asks the model the preset's question. The built-in server is asked for an embedding or a label if the model takes text, otherwise
+/// with an input of zeros.
 async fn ask(
     client: &Client,
     gateway: &str,
     plan: &ModelPlan,
     question: Option<&ModelQuestion>,
     output: Output,
-) -> anyhow::Result<Option<String>> {
+) -> anyhow::Result<Option<(ModelQuestion, String)>> {
     let Some(question) = question else { return Ok(None) };
     let first = send(client, gateway, &plan.function, question).await?;
-    let zeros = match plan.preset.as_str() {
-        "infer" => serde_json::from_slice(&first.body).ok().and_then(|about: Value| zeros(&about)),
+    let about: Value = serde_json::from_slice(&first.body).unwrap_or_default();
+    let own = match plan.preset.as_str() {
+        "infer" => own_question(&about, plan),
+        "pipeline" => sample(&about),
         _ => None,
     };
-    let (asked, called) = match zeros {
-        Some(json) => {
-            let own = ModelQuestion {
-                method: "POST".to_owned(),
-                path: "/predict".to_owned(),
-                json: Some(json),
-                answer: None,
-            };
-            let called = send(client, gateway, &plan.function, &own).await?;
-            (own, called)
-        }
+    let (asked, called) = match own {
+        Some(own) => match send(client, gateway, &plan.function, &own).await {
+            Ok(called) => (own, called),
+            // A sample need not fit each model of its task.
+            Err(_) if plan.preset == "pipeline" => (question.clone(), first),
+            Err(error) => return Err(error),
+        },
         None => (question.clone(), first),
     };
     let text = String::from_utf8_lossy(&called.body).trim().to_owned();
@@ -237,7 +250,26 @@ async fn ask(
     let answer = at.unwrap_or(text);
     output.say(&format!("Asked     {} {}: {} in {}", asked.method, asked.path, called.status, micros(called.total_us)));
     output.say(&format!("Answer    {}", shortened(&answer)));
-    Ok(Some(answer))
+    Ok(Some((asked, answer)))
+}
+
+/// The sample of a pipeline's task, if it is of texts: no picture of ours means something to a model.
+fn sample(about: &Value) -> Option<ModelQuestion> {
+    let json = about.get("sample").filter(|_| about["askable"] == true)?.clone();
+    let (method, path, answer) = ("POST".to_owned(), "/".to_owned(), Some("/Data".to_owned()));
+    Some(ModelQuestion { method, path, json: Some(json), answer })
+}
+
+/// What a model of the built-in server is asked, by what it says of itself.
+fn own_question(about: &Value, plan: &ModelPlan) -> Option<ModelQuestion> {
+    let name = plan.names.first().unwrap_or(&plan.function);
+    let (path, json, answer) = match about["text"]["task"].as_str() {
+        Some("embedding") => ("/v1/embeddings", json!({"model": name, "input": "hello"}), Some("/data/0/embedding")),
+        Some(_) => ("/predict", json!({"text": "hello"}), Some("/label")),
+        None => ("/predict", zeros(about)?, None),
+    };
+    let answer = answer.map(str::to_owned);
+    Some(ModelQuestion { method: "POST".to_owned(), path: path.to_owned(), json: Some(json), answer })
 }
 
 /// A row of zeros for each input of a model of the built-in server. Text has no zero.
@@ -275,13 +307,20 @@ fn show(summary: &ModelSummary, output: Output) {
     output.say("");
     output.say(&format!("URL       {}", summary.url));
     output.say(&format!("OpenAI    base_url {base}/v1, model \"{name}\""));
-    let is_chat = summary.deployment.question.as_ref().filter(|question| question.path.starts_with("/v1/"));
-    let (path, body) = match is_chat {
-        Some(question) => (format!("{base}{}", question.path), question.json.clone().unwrap_or_default().to_string()),
-        None if summary.deployment.plan.as_ref().is_some_and(|plan| plan.preset == "infer") => {
+    let json = |question: &ModelQuestion| question.json.clone().unwrap_or_default().to_string();
+    let (path, body) = match &summary.asked {
+        Some(question) if question.path.starts_with("/v1/") => (format!("{base}{}", question.path), json(question)),
+        Some(question)
+            if ["text", "input"]
+                .iter()
+                .any(|key| question.json.as_ref().is_some_and(|json| json.get(key).is_some())) =>
+        {
+            (format!("{base}/f/{function}{}", question.path), json(question))
+        }
+        _ if summary.deployment.plan.as_ref().is_some_and(|plan| plan.preset == "infer") => {
             (format!("{base}/f/{function}/predict"), r#"{"input": [0, 0]}"#.to_owned())
         }
-        None => {
+        _ => {
             output.say(&format!("curl      curl -s {}", summary.url));
             output
                 .say(&format!("Next      kip logs -f {function} · kip why {function} · kip rm {function} · kip stop"));
@@ -311,6 +350,11 @@ mod tests {
         assert!(is_model(folder.path()) && is_model(&at("m.onnx")));
         std::fs::write(at("kip.yaml"), "").unwrap();
         assert!(!is_model(folder.path()) && is_model(&at("m.onnx")));
+        for sign in ["service.py", "configuration.json"] {
+            let folder = tempfile::tempdir().unwrap();
+            std::fs::write(folder.path().join(sign), "").unwrap();
+            assert!(is_model(folder.path()), "{sign}");
+        }
     }
 
     #[test]

@@ -94,24 +94,64 @@ fn httpx() {
     server.until_quiet();
 }
 
-#[test]
-fn openai() {
-    let Some(python) = python("openai") else { return };
-    let server = Server::start();
-    let settings = "env: {KIND: chat}\ninstances: {max: 1}";
-    let chat = |name| scripted(name, &python, "web_server.py", settings);
-    server.deploy(&manifest(&[chat("chat"), chat("other")]));
-    client(&server, &python, "openai_client.py", &[]);
+/// Calls functions that have no instance yet, that sleep, and that have no instance any more. `declare` gives their declarations with such
+/// times of idleness.
+fn at_zero(server: &Server, declare: impl Fn(&str) -> Vec<String>, call: impl Fn()) {
+    server.deploy(&manifest(&declare("idle: {pause: 100ms}")));
+    assert_eq!(server.instances(), Vec::<Value>::new());
+    call();
+    until_true("all sleep", || {
+        let all = server.instances();
+        !all.is_empty() && all.iter().all(|instance| instance["state"] == "paused")
+    });
+    call();
+    server.deploy(&manifest(&declare("idle: {pause: 100ms, stop: 500ms}")));
+    server.until_no_instance();
+    call();
 }
 
 #[test]
-fn tritonclient() {
+fn openai_of_functions_at_zero() {
+    let Some(python) = python("openai") else { return };
+    let server = Server::start();
+    let declare = |idle: &str| {
+        let settings = format!("env: {{KIND: chat}}\ninstances: {{max: 1}}\n{idle}");
+        ["chat", "other"].map(|name| scripted(name, &python, "web_server.py", &settings)).to_vec()
+    };
+    at_zero(&server, declare, || drop(client(&server, &python, "openai_client.py", &[])));
+}
+
+#[test]
+fn anthropic_of_a_function_at_zero() {
+    let Some(python) = python("anthropic") else { return };
+    let server = Server::start();
+    let declare = |idle: &str| {
+        let settings =
+            format!("env: {{KIND: anthropic}}\nnames: [org/claude]\ninstances: {{max: 1, concurrency: 2}}\n{idle}");
+        vec![scripted("chat", &python, "dialect_server.py", &settings)]
+    };
+    at_zero(&server, declare, || drop(client(&server, &python, "anthropic_client.py", &["org/claude"])));
+}
+
+#[test]
+fn ollama_of_a_function_at_zero() {
+    let Some(python) = python("ollama") else { return };
+    let server = Server::start();
+    let declare = |idle: &str| {
+        let settings = format!("env: {{KIND: ollama}}\ninstances: {{max: 1, concurrency: 2}}\n{idle}");
+        vec![scripted("chat", &python, "dialect_server.py", &settings)]
+    };
+    at_zero(&server, declare, || drop(client(&server, &python, "ollama_client.py", &["chat"])));
+}
+
+#[test]
+fn tritonclient_of_a_function_at_zero() {
     let Some(python) = python("tritonclient.http") else { return };
     let server = Server::start();
     let model = root().join("examples/digits/model");
     assert!(model.is_dir(), "{} is not there", model.display());
-    server.deploy(&manifest(&[format!("  digits:\n    model: {}\n", model.display())]));
-    client(&server, &python, "triton_client.py", &["digits"]);
+    let declare = |idle: &str| vec![format!("  digits:\n    model: {}\n    {idle}\n", model.display())];
+    at_zero(&server, declare, || drop(client(&server, &python, "triton_client.py", &["digits"])));
 }
 
 #[test]

