@@ -25,6 +25,7 @@ use crate::deployed::begin_rollouts;
 use crate::error::ApiResult;
 use crate::extract::{Path, Query};
 use crate::guard::{Requester, tagged};
+use crate::shares;
 use crate::unchanged::FileOwner;
 use crate::{Api, bad_request, model_names, unchanged, versions};
 
@@ -102,6 +103,7 @@ pub(crate) async fn deploy_document(
             .into());
     }
     for spec in &mut specs {
+        shares::resolve(api, spec).await?;
         api.control.resolve_image(spec).await?;
         api.control.unlimited(spec).map_or(Ok(()), Err)?;
         api.control.broken_promise(spec).await?.map_or(Ok(()), Err)?;

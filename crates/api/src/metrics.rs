@@ -2,6 +2,7 @@
 
 mod device;
 mod family;
+mod model;
 
 use std::collections::HashSet;
 
@@ -18,6 +19,7 @@ use crate::Api;
 use crate::guard::{Requester, UNKNOWN_KEY};
 use family::Scrape;
 use kip_spec::tenant::TenantScope;
+use model::ModelFigures;
 
 const OPEN_METRICS: &str = "application/openmetrics-text; version=1.0.0; charset=utf-8";
 const PLAIN: &str = "text/plain; version=0.0.4; charset=utf-8";
@@ -33,7 +35,8 @@ pub(crate) async fn open(State(api): State<Api>, headers: HeaderMap) -> Response
 async fn answer(api: &Api, only: Option<&[String]>, tenants: &TenantScope, headers: &HeaderMap) -> Response {
     let accepts = headers.get(ACCEPT).and_then(|value| value.to_str().ok()).unwrap_or_default();
     let devices = devices_of(api, only).await;
-    let text = encode(api, only, tenants, devices);
+    let models = models_of(api, only).await;
+    let text = encode(api, only, tenants, devices, models);
     let (text, kind) = match accepts.contains("application/openmetrics-text") {
         true => (text, OPEN_METRICS),
         false => (plain(&text), PLAIN),
@@ -52,7 +55,25 @@ async fn devices_of(api: &Api, only: Option<&[String]>) -> Vec<DeviceStatus> {
     devices
 }
 
-fn encode(api: &Api, only: Option<&[String]>, tenants: &TenantScope, devices: Vec<DeviceStatus>) -> String {
+/// The model cache; nothing for a key for some functions.
+async fn models_of(api: &Api, only: Option<&[String]>) -> ModelFigures {
+    let (Ok(services), None) = (api.models(), only) else { return ModelFigures::default() };
+    let models = &services.models;
+    ModelFigures {
+        loads: models.list().into_iter().map(|info| (info.id, info.loads)).collect(),
+        evictions: models.evictions(),
+        taken: models.taken().await.unwrap_or(0),
+        quota: models.limits().quota.unwrap_or(0),
+    }
+}
+
+fn encode(
+    api: &Api,
+    only: Option<&[String]>,
+    tenants: &TenantScope,
+    devices: Vec<DeviceStatus>,
+    models: ModelFigures,
+) -> String {
     let mut figures = api.control.figures();
     figures.sort_unstable_by_key(|figures| figures.number);
     let live: HashSet<u32> = figures.iter().map(|figures| figures.number).collect();
@@ -72,6 +93,7 @@ fn encode(api: &Api, only: Option<&[String]>, tenants: &TenantScope, devices: Ve
         tasks: tasks_of(api, only, tenants),
         devices,
         budgets: budgets_of(api, only, tenants),
+        models,
     };
     let mut registry = Registry::default();
     registry.register_collector(Box::new(scrape));

@@ -649,7 +649,9 @@ pub(crate) fn table() -> Vec<Entry> {
             "/api/v1/models",
             Operate,
             models::list,
-            says("The models of the cache, by source, and the pulls").gives::<kip_wire::ModelList>(),
+            says("The models of the cache, by source, and the pulls")
+                .query::<models::ModelQuery>()
+                .gives::<kip_wire::ModelList>(),
         ),
         shows(
             "/api/v1/models/usage",
@@ -666,6 +668,16 @@ pub(crate) fn table() -> Vec<Entry> {
             says("Begins to pull a model into the cache; it goes on after the answer")
                 .takes::<kip_wire::ModelRequest>()
                 .gives::<kip_wire::ModelPull>(),
+        ),
+        changes(
+            post(),
+            "/api/v1/models/adoptions",
+            Admin,
+            "model.adopt",
+            models::adopt,
+            says("Takes the models of a folder of another program as they are, read-only")
+                .takes::<kip_wire::ModelAdoption>()
+                .gives::<kip_wire::AdoptedModels>(),
         ),
         shows(
             "/api/v1/models/pulls/{id}",
@@ -749,6 +761,23 @@ pub(crate) fn table() -> Vec<Entry> {
             "model.unpin",
             models::unpin,
             says("Takes the pin of a model away").gives::<kip_wire::ModelInfo>(),
+        ),
+        changes(
+            post(),
+            "/api/v1/models/{model}/prefetch",
+            Deploy,
+            "model.prefetch",
+            models::prefetch,
+            says("Reads all files of a model into the page cache").gives::<kip_wire::ModelPrefetch>(),
+        ),
+        changes(
+            post(),
+            "/api/v1/models/{model}/evict",
+            Deploy,
+            "model.evict",
+            models::evict,
+            says("Removes the files of a model from the disk; the next start of an instance pulls them again")
+                .gives::<kip_wire::ModelInfo>(),
         ),
         shows(
             "/api/v1/presets",

@@ -472,6 +472,8 @@ pub(crate) async fn config(
 const MASK: &str = "***";
 /// Bytes of the shortest secret: with a shorter one, a signature could be found by trying.
 const SHORTEST_SECRET: usize = 16;
+/// Secrets that sign a notification: while receivers change from one to the other, both.
+const MOST_SECRETS: usize = 2;
 
 /// Whoever reads a configuration, changes a part and writes it back means the secret that is there by its mask.
 fn keep_secrets(config: &mut AsyncConfig, there: Option<AsyncConfig>) -> Result<(), String> {
@@ -482,8 +484,16 @@ fn keep_secrets(config: &mut AsyncConfig, there: Option<AsyncConfig>) -> Result<
         if secret == MASK {
             *secret =
                 there.and_then(|there| there.secret).ok_or("`***` stands for a secret, and there is none to keep")?;
-        } else if secret.len() < SHORTEST_SECRET {
+            continue;
+        }
+        *secret = secret.lines().map(str::trim).filter(|line| !line.is_empty()).collect::<Vec<_>>().join("\n");
+        if secret.is_empty() || secret.lines().any(|line| line.len() < SHORTEST_SECRET) {
             return Err(format!("a secret has at least {SHORTEST_SECRET} bytes, such as: openssl rand -hex 32"));
+        }
+        if secret.lines().count() > MOST_SECRETS {
+            return Err(format!(
+                "more than {MOST_SECRETS} secrets: write the new one into the first line, the one before into the second"
+            ));
         }
     }
     Ok(())
@@ -518,6 +528,14 @@ pub(crate) async fn put_config(
     keep_secrets(&mut config, api.tasks.config(&function, &qualifier)).map_err(refused)?;
     // Who names a function to be told gives it work.
     config.destination_config.functions().try_for_each(|told| who.require_function(&told))?;
+    let there = &config.destination_config;
+    for target in [&there.on_success, &there.on_failure].into_iter().flatten().filter_map(|to| to.target().ok()) {
+        api.tasks.destination_rules().check(&target, who.is_administrator()).map_err(|why| {
+            Problem::new(code::DESTINATION_REFUSED, "notifications do not go there")
+                .cause(why)
+                .hint("an operator names it in kipwake.toml: tasks.destinations = \"HOST:PORT, /FOLDER\"")
+        })?;
+    }
     api.tasks.put_config(&function, &qualifier, Some(config.clone())).await?;
     Ok(Json(hidden(config)))
 }

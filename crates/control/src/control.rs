@@ -118,6 +118,7 @@ impl Control {
             execs: crate::exec_table::ExecTable::default(),
             devices: DeviceBook::open(options.devices.as_deref()),
             images: crate::image_cache::ImageCache::open(options.devices.as_deref()),
+            fetching: Mutex::default(),
             accounts: crate::accounts::Accounts::default(),
             domains: crate::domains::Domains::default(),
             options,
@@ -141,7 +142,9 @@ impl Control {
         shared.adopt_all().await?;
         shared.all_cells().iter().for_each(Cell::begin);
         shared.clone().supervise(disk, events);
-        Ok(Self { shared })
+        let control = Self { shared };
+        control.keep_models();
+        Ok(control)
     }
 
     /// A function by its name.
@@ -340,6 +343,7 @@ impl Control {
     pub fn instances(&self) -> Vec<InstanceInfo> {
         let mut all: Vec<InstanceInfo> =
             self.shared.all_cells().iter().flat_map(|cell| cell.instance_infos()).collect();
+        all.iter_mut().for_each(|info| self.shared.show_fetch(info));
         all.sort_by(|a, b| (&a.function, a.id).cmp(&(&b.function, b.id)));
         all
     }
@@ -539,7 +543,8 @@ impl Control {
     /// An instance by its id.
     pub async fn instance(&self, id: InstanceId) -> Option<InstanceInfo> {
         let cell = self.shared.owner(id)?;
-        let info = cell.instance_infos().into_iter().find(|info| info.id == id)?;
+        let mut info = cell.instance_infos().into_iter().find(|info| info.id == id)?;
+        self.shared.show_fetch(&mut info);
         let peak_memory = self.shared.bodies.measure(&[id], Measure::PeakMemory).await.remove(&id);
         Some(InstanceInfo { peak_memory, ..info })
     }

@@ -168,23 +168,38 @@ impl Shared {
             Operate::Start { place } => {
                 let devices = devices::of_instance(&self.options, &version, instance, place);
                 let order = version.order(instance, &self.options, devices);
+                let ordered = kip_host::clock::boot_millis();
+                let models = match self.is_local(place.pool) {
+                    true => self.provide_models(instance, spec).await,
+                    false => Ok(Vec::new()),
+                };
                 let taken = self.taken_by_others(place, version.policy().need.gpu).await;
                 let began = kip_host::clock::boot_millis();
-                let started = match self.revealed(&version.spec) {
+                // It may have been ended while its model came.
+                let given_up = !models.as_ref().is_ok_and(Vec::is_empty) && !self.starts(cell, instance);
+                let started = match (&models, self.revealed(&version.spec)) {
+                    _ if given_up => {
+                        cell.lock().starting.retain(|starting| *starting != instance);
+                        return;
+                    }
                     _ if taken.is_some() => Err(StartError {
                         problem: StartProblem::DeviceTaken,
                         detail: taken.unwrap_or_default(),
                         last_lines: Vec::new(),
                     }),
-                    Ok(secrets) => {
+                    (Ok(_), Ok(secrets)) => {
                         body.start(Order { memo: self.memo(cell, instance).to_string(), secrets, ..order }).await
                     }
-                    Err(error) => Err(error),
+                    (Err(error), _) => Err(error.clone()),
+                    (_, Err(error)) => Err(error),
                 };
                 let started = match started {
                     Ok(running) => crate::ready::by_program(&**body, instance, spec, began).await.map(|()| running),
                     failed => failed,
                 };
+                if let (Ok(_), Ok(loads), Some(cache)) = (&started, &models, &self.options.models) {
+                    cache.loaded(loads, kip_host::clock::boot_millis().saturating_sub(ordered));
+                }
                 // Which engine it was that refused.
                 let started =
                     started.map_err(|error| match self.pool_name(place.pool).filter(|_| !self.is_local(place.pool)) {
@@ -197,10 +212,7 @@ impl Shared {
                     let early = inner.ended_early.iter().position(|ended| ended.instance == instance);
                     let early = early.map(|place| inner.ended_early.swap_remove(place));
                     // One that was ended meanwhile is gone or on its way: nothing may find it any more.
-                    let starts = |core: &FunctionCore| {
-                        core.instance(instance).is_some_and(|instance| instance.state == State::Starting)
-                    };
-                    let wanted = cell.look(&inner, starts).unwrap_or(false);
+                    let wanted = cell.look(&inner, |core| is_starting(core, instance)).unwrap_or(false);
                     if let (Ok(running), None, true) = (&started, early, wanted) {
                         let link = Link::new(instance, version.clone(), running.endpoint.clone(), running.life.clone());
                         inner.links.insert(instance, Arc::new(link));
@@ -279,6 +291,11 @@ impl Shared {
             // The core's deadline for the operation brings the next try.
             Err(error) => tracing::error!(%instance, error = %Chain(&error), "an instance is still there"),
         }
+    }
+
+    fn starts(&self, cell: &Cell, instance: InstanceId) -> bool {
+        let inner = cell.lock();
+        cell.look(&inner, |core| is_starting(core, instance)).unwrap_or(false)
     }
 
     /// How a start ended, once the canary was asked.
@@ -401,6 +418,10 @@ impl std::fmt::Display for Chain<'_> {
     }
 }
 
+fn is_starting(core: &FunctionCore, instance: InstanceId) -> bool {
+    core.instance(instance).is_some_and(|instance| instance.state == State::Starting)
+}
+
 fn failed(error: &kip_engine::Error, seen: OperationOutcome) -> Result<OperationOutcome, kip_engine::Error> {
     tracing::warn!(error = %Chain(error), "an operation failed");
     Ok(seen)
@@ -423,6 +444,7 @@ pub(crate) fn failure_of(error: &StartError) -> StartFailure {
         StartProblem::MountImpossible => StartFailure::MountImpossible,
         StartProblem::ShareMissing => StartFailure::ShareMissing,
         StartProblem::SecretMissing => StartFailure::SecretMissing,
+        StartProblem::ModelMissing => StartFailure::ModelMissing,
         StartProblem::SpawnFailed => StartFailure::SpawnFailed,
         StartProblem::Exited { code, signal } => StartFailure::Exited(ProgramExit { code, signal }),
         StartProblem::OutOfMemory { limit } => StartFailure::OutOfMemory { limit },

@@ -45,6 +45,7 @@ mod link;
 mod measuring;
 mod memo;
 mod meter;
+mod models;
 mod named;
 mod naming;
 mod open_tasks;

@@ -119,6 +119,8 @@ pub struct Options {
     pub exec: ExecOptions,
     /// What time costs, for budgets.
     pub prices: Arc<PriceBook>,
+    /// The models of the cache; none where there is no cache.
+    pub models: Option<kip_models::Models>,
     /// What knows the values of secrets.
     pub secrets: Arc<dyn SecretSource>,
     /// Ends the server when a task that it cannot do without has ended.

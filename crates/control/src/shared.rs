@@ -90,6 +90,8 @@ pub(crate) struct Shared {
     pub(crate) execs: crate::exec_table::ExecTable,
     pub(crate) devices: DeviceBook,
     pub(crate) images: crate::image_cache::ImageCache,
+    /// Instances that wait for the files of a model.
+    pub(crate) fetching: Mutex<BTreeMap<InstanceId, kip_models::Record>>,
     pub(crate) accounts: Accounts,
     /// Custom domains, as the gateway asks them.
     pub(crate) domains: crate::domains::Domains,

@@ -67,6 +67,7 @@ pub async fn open(data: &Path, boot: u32, stores: Stores, host: bool) -> (Contro
         traces: None,
         metrics: kip_records::metrics::Metrics::new(8),
         prices: Arc::new(kip_records::cost::PriceBook::function_compute()),
+        models: None,
         secrets: Arc::new(kip_spec::named_secret::NoSecrets),
         supervisor: kip_host::tasks::Supervisor::default(),
     };

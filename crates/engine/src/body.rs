@@ -221,6 +221,8 @@ pub enum StartProblem {
     ShareMissing,
     /// A secret that it needs cannot be read.
     SecretMissing,
+    /// The files of a model that it needs are not there, or not yet.
+    ModelMissing,
     /// The system refused otherwise.
     SpawnFailed,
     /// It ended first.

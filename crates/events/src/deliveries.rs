@@ -1,5 +1,6 @@
 //! Deliveries on their way: a durable queue of its own. A receiver that is down, slow or wrong holds up nobody but itself.
 
+use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -136,6 +137,21 @@ fn for_good(what: impl std::fmt::Display) -> DeliveryFailure {
     DeliveryFailure { what: what.to_string(), may_pass: false }
 }
 
+/// The signatures of a notification, one for each secret: the specification lets a receiver take any of them, so that secrets can change.
+fn webhook_signatures(secrets: &str, id: &str, at: i64, body: &str) -> String {
+    secrets.lines().map(|secret| webhook_signature(secret, id, at, body)).collect::<Vec<_>>().join(" ")
+}
+
+/// An address of a receiver to which a notification may go. Of a name that leads to several, all must be so: which one is taken is not ours to say.
+async fn resolved(shared: &Shared, authority: &str) -> Result<SocketAddr, DeliveryFailure> {
+    let failed = |error: std::io::Error| passing(format!("{authority}: {error}"));
+    let addresses: Vec<SocketAddr> = tokio::net::lookup_host(authority).await.map_err(failed)?.collect();
+    for address in &addresses {
+        shared.tasks.destination_rules().check_address(authority, address.ip()).map_err(for_good)?;
+    }
+    addresses.first().copied().ok_or_else(|| passing(format!("{authority} has no address")))
+}
+
 /// The signature of a notification by the specification Standard Webhooks, version 1: HMAC-SHA256 of id, time and body. A secret of the
 /// form `whsec_BASE64` stands for the bytes it encodes, another one for itself.
 fn webhook_signature(secret: &str, id: &str, at: i64, body: &str) -> String {
@@ -189,9 +205,10 @@ async fn attempt(shared: &Arc<Shared>, word: &Delivery) -> Result<String, Delive
                 .header("webhook-timestamp", at)
                 .header("x-kip-delivery-attempt", word.attempts + 1);
             if let Some(secret) = &to.secret {
-                request = request.header("webhook-signature", webhook_signature(secret, &id, at, &text));
+                request = request.header("webhook-signature", webhook_signatures(secret, &id, at, &text));
             }
             let request = request.body(Full::new(Bytes::from(text))).map_err(for_good)?;
+            resolved(shared, &authority).await?;
             let answer = if secure {
                 let trust = shared.queue.trust(shared.options.ca.clone()).await.map_err(passing)?;
                 http_client::call_tls(&trust, &authority, request, PATIENCE).await
@@ -231,5 +248,11 @@ mod tests {
         let signature =
             webhook_signature(secret, "msg_p5jXN8AQM9LWM0D4loKWxJek", 1_614_265_330, r#"{"test": 2432232314}"#);
         assert_eq!(signature, "v1,g0hM9SsE+OTPJTGt/tmIKtSyZlE3uFJELVlNIOLJ1OE=");
+        // While secrets change, each signs.
+        let both = format!("another-secret-of-16\n{secret}");
+        let signatures =
+            webhook_signatures(&both, "msg_p5jXN8AQM9LWM0D4loKWxJek", 1_614_265_330, r#"{"test": 2432232314}"#);
+        assert_eq!(signatures.split(' ').collect::<Vec<_>>()[1], signature);
+        assert_eq!(signatures.split(' ').count(), 2);
     }
 }

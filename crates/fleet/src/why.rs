@@ -38,6 +38,8 @@ pub enum StartFailure {
     ShareMissing,
     /// A secret that it needs cannot be read.
     SecretMissing,
+    /// The files of its model are not there, or not yet.
+    ModelMissing,
     /// The operating system refused otherwise.
     SpawnFailed,
     /// It ended first.
@@ -355,6 +357,7 @@ impl StartFailure {
             Self::MountImpossible => code::MOUNT_IMPOSSIBLE,
             Self::ShareMissing => code::SHARE_MISSING,
             Self::SecretMissing => code::SECRET_MISSING,
+            Self::ModelMissing => code::MODEL_MISSING,
             Self::SpawnFailed => code::SPAWN_FAILED,
             Self::Exited(_) => code::EXITED_BEFORE_READY,
             Self::ExitedSoon(_) => code::CRASH_LOOP,
@@ -397,6 +400,7 @@ impl fmt::Display for StartFailure {
             Self::MountImpossible => f.write_str("this host gives the instance no mounts"),
             Self::ShareMissing => f.write_str("the folder of a share is not there"),
             Self::SecretMissing => f.write_str("a secret that the instance needs cannot be read"),
+            Self::ModelMissing => f.write_str("the files of the model that the instance needs are not there yet"),
             Self::SpawnFailed => f.write_str("the operating system refused to start the program"),
             Self::Exited(exit) => write!(f, "the program ended before it was ready, with {exit}"),
             Self::ExitedSoon(exit) => write!(f, "the program ended soon after it was ready, with {exit}"),

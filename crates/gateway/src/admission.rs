@@ -6,7 +6,7 @@ use std::sync::Arc;
 use std::sync::atomic::AtomicUsize;
 
 use bytes::Bytes;
-use http::header::{ALLOW, CONNECTION, CONTENT_LENGTH, EXPECT, HOST, LOCATION, ORIGIN};
+use http::header::{ALLOW, CONNECTION, CONTENT_ENCODING, CONTENT_LENGTH, CONTENT_TYPE, EXPECT, HOST, LOCATION, ORIGIN};
 use http::{HeaderMap, HeaderValue, Method, Request, Response, StatusCode, Uri, Version};
 use http_body::Body as _;
 use hyper::body::Incoming;
@@ -14,6 +14,7 @@ use kip_auth::TokenClaims;
 use kip_control::{Cell, Control};
 use kip_relay::{Answer, Body, Call, Caller, Relay};
 use kip_spec::function::{Cors, HttpAuth, HttpTrigger, Program};
+use kip_spec::model_name::NameRewrite;
 use kip_spec::qualifier::{QualifierError, split_name};
 use kip_spec::{Problem, QualifierName, RequestId, code};
 use kip_tasks::Tasks;
@@ -26,6 +27,7 @@ use crate::model::{self, ModelError};
 use crate::model_names::{self, ModelNames, decoded};
 use crate::origin::{self, Names};
 use crate::place::Place;
+use crate::rewrite;
 use crate::route::{Route, route};
 
 /// What a thread needs to answer requests.
@@ -160,7 +162,11 @@ impl RequestHandler {
         };
         let http = place.trigger();
         let token = self.check_token(&place, &http, (request, &sent), id, inbound).await?;
+        let rewrite = place.rewrite.clone();
         let mut call = self.admit(place, &http, (request, &sent, token.is_some()), id, inbound)?;
+        if let Some(rewrite) = rewrite {
+            Box::pin(self.rewrite(request, &mut call, &rewrite)).await.map_err(|problem| refused(problem, id))?;
+        }
         if let Some(claims) = token {
             call.target = claims.apply(request.headers_mut(), &call.target);
         }
@@ -216,6 +222,7 @@ impl RequestHandler {
             }
             self.check_page(request, (sent, false), None, inbound).map_err(refuse)?;
         }
+        let mut rewrite = None;
         let ((cell, qualifier), target, prefix, read) = match route {
             Route::Host { label, target } => {
                 let found = self.control.cell_by_host(&label);
@@ -240,7 +247,8 @@ impl RequestHandler {
                 let parts = model_names::candidates(&rest).find(|part| self.served(&decoded(part), &sight).is_some());
                 let part = parts.unwrap_or_else(|| rest.split('/').next().unwrap_or_default());
                 let found = served(&decoded(part))?;
-                let target = own_model(&own, part, &found);
+                rewrite = rewrite_of(&decoded(part), &found);
+                let target = own_model(&own, part, &found, rewrite.as_ref());
                 (found, target, None, Bytes::new())
             }
             Route::OpenAi => {
@@ -248,14 +256,16 @@ impl RequestHandler {
                     return Err(answer.map_or_else(|model| self.unknown_model(&model, sent, id), Box::new));
                 }
                 let (read, model) = Box::pin(self.model_of(request)).await.map_err(refuse)?;
-                (served(&model)?, own, None, read)
+                let found = served(&model)?;
+                rewrite = rewrite_of(&model, &found);
+                (found, own, None, read)
             }
             Route::Server => return Err(Box::new(self.kserve_server(request, &sight, id))),
             Route::AddSlash { location } => return Err(Box::new(redirect(&location))),
             Route::Unknown => return Err(refuse(nothing_here(request.uri().path()))),
             Route::Bad(reason) => return Err(refuse(bad(reason))),
         };
-        Ok(Place { cell, qualifier, target, prefix, read, domain: None })
+        Ok(Place { cell, qualifier, target, prefix, rewrite, read, domain: None })
     }
 
     /// The function that serves a model: by its own name, by a further name of its model, or by one of these with a qualifier.
@@ -348,6 +358,55 @@ impl RequestHandler {
         }
     }
 
+    /// Reads the rest of a body and changes it as the name says by which the function was called. A request without a body stays as it is.
+    async fn rewrite(
+        &self,
+        request: &mut Request<Incoming>,
+        call: &mut Call,
+        rewrite: &NameRewrite,
+    ) -> Result<(), Problem> {
+        let read = std::mem::take(&mut call.read);
+        if rewrite.changes_nothing() || (read.is_empty() && request.body().is_end_stream()) {
+            call.read = read;
+            return Ok(());
+        }
+        let headers = std::mem::take(request.headers_mut());
+        let whole = model::whole(&headers, read, request.body_mut(), &self.bounds, &self.searching).await;
+        *request.headers_mut() = headers;
+        let body = whole.map_err(|error| self.rewrite_problem(error))?;
+        let kind = request.headers().get(CONTENT_TYPE).and_then(|kind| kind.to_str().ok()).unwrap_or_default();
+        let written = rewrite::rewritten(kind, &body, rewrite).ok_or_else(|| {
+            Problem::new(
+                code::MODEL_REWRITE,
+                "the body is neither a JSON object nor a form, and its model's name changes it",
+            )
+            .hint("send a JSON object or multipart/form-data, or ask for the model by a name that changes nothing")
+        })?;
+        let headers = request.headers_mut();
+        // They speak of the body as it came.
+        for name in [CONTENT_ENCODING.as_str(), "content-md5", "digest", "content-digest"] {
+            headers.remove(name);
+        }
+        headers.insert(CONTENT_LENGTH, HeaderValue::from(written.len()));
+        call.read = Bytes::from(written);
+        Ok(())
+    }
+
+    fn rewrite_problem(&self, error: ModelError) -> Problem {
+        match error {
+            ModelError::TooFar | ModelError::NoRoom | ModelError::NotNamed => {
+                let most = kip_spec::people::size(self.bounds.model as u64);
+                Problem::new(code::MODEL_REWRITE_LIMIT, "the body is too large to be changed as its model's name says")
+                    .cause(format!("a body that is changed is kept whole, up to limits.model ({most}), and all of them together up to 8 times as much"))
+                    .hint("ask for the model by a name that changes nothing, or raise limits.model in kipwake.toml")
+            }
+            ModelError::Late => Fault::BodyLate.problem(&self.bounds),
+            ModelError::BrokeOff => bad("its body broke off"),
+            ModelError::Encoding => Problem::new(code::MODEL_REWRITE, "the body is compressed in a way that is not known, or not as it says, or is larger than limits.model when it is not compressed")
+                .hint("send it without compression, or as gzip, deflate, zstd or br"),
+        }
+    }
+
     /// What the guard asks of heads of HTTP/1 and h2 leaves open.
     fn check_http2(&self, request: &Request<Incoming>) -> Result<(), Fault> {
         if request.version() != Version::HTTP_2 {
@@ -393,7 +452,7 @@ impl RequestHandler {
         id: &RequestId,
         inbound: &Inbound,
     ) -> Result<Call, Box<Answer>> {
-        let Place { cell, qualifier, target, prefix, read, domain } = place;
+        let Place { cell, qualifier, target, prefix, rewrite: _, read, domain } = place;
         let version = cell.serving();
         let refuse = |problem: Problem| Box::new(kip_relay::problem(problem, id));
         let needs_key = inbound.keyed || http.auth != HttpAuth::Anonymous;
@@ -547,13 +606,27 @@ fn request_id(headers: &HeaderMap) -> RequestId {
     sent.and_then(RequestId::parse).unwrap_or_else(|| RequestId::from_bits(kip_host::random::unique()))
 }
 
+/// What the name by which a function is called does to the request.
+fn rewrite_of(name: &str, (cell, qualifier): &CalledFunction) -> Option<NameRewrite> {
+    let version = cell.serving();
+    let rewrites = &version.spec.rewrites;
+    if rewrites.is_empty() {
+        return None;
+    }
+    let plain = if qualifier.is_some() { split_name(name).0 } else { name };
+    rewrites.get(name).or_else(|| rewrites.get(plain)).cloned()
+}
+
 /// A path in KServe's style with the name that the model's server knows. The built-in one knows its function's name, others what they
 /// were started with; none knows qualifiers.
-fn own_model(target: &Uri, part: &str, (cell, qualifier): &CalledFunction) -> Uri {
+fn own_model(target: &Uri, part: &str, (cell, qualifier): &CalledFunction, rewrite: Option<&NameRewrite>) -> Uri {
     let is_built_in = matches!(cell.serving().spec.program, Program::Model { .. });
     let name = decoded(part);
+    let upstream = rewrite.and_then(|rewrite| rewrite.model.as_deref());
+    let escaped = upstream.map(kip_spec::escape::escaped);
     let own = match is_built_in {
         true => cell.name().as_str(),
+        false if escaped.is_some() => escaped.as_deref().unwrap_or_default(),
         false if qualifier.is_some() => split_name(&name).0,
         false => return target.clone(),
     };

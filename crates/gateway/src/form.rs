@@ -34,13 +34,7 @@ enum State {
 impl Form {
     /// A search in a body of this content type, if that is a form.
     pub(crate) fn of(kind: &str) -> Option<Self> {
-        let (essence, parameters) = kind.split_once(';').unwrap_or((kind, ""));
-        if !essence.trim().eq_ignore_ascii_case("multipart/form-data") {
-            return None;
-        }
-        let boundary = parameter(parameters, "boundary").unwrap_or_default();
-        let boundary = if boundary.len() > LONGEST_BOUNDARY { String::new() } else { boundary };
-        Some(Self { delimiter: format!("\r\n--{boundary}").into_bytes(), state: State::Preamble(0) })
+        Some(Self { delimiter: delimiter_of(kind)?, state: State::Preamble(0) })
     }
 
     /// Looks at all that was read so far: the model, or that there is none; nothing while that is open.
@@ -103,17 +97,32 @@ impl Form {
     }
 }
 
+/// What stands before each part but the first of a body of this content type, if that is a form. Without a boundary, it is too short for one.
+pub(crate) fn delimiter_of(kind: &str) -> Option<Vec<u8>> {
+    let (essence, parameters) = kind.split_once(';').unwrap_or((kind, ""));
+    if !essence.trim().eq_ignore_ascii_case("multipart/form-data") {
+        return None;
+    }
+    let boundary = parameter(parameters, "boundary").unwrap_or_default();
+    let boundary = if boundary.len() > LONGEST_BOUNDARY { String::new() } else { boundary };
+    Some(format!("\r\n--{boundary}").into_bytes())
+}
+
 /// Whether the head of a part names the field `model`; a file of that name is none.
 fn is_model(head: &[u8]) -> bool {
-    let Ok(head) = std::str::from_utf8(head) else { return false };
+    field_of(head).is_some_and(|name| name == "model")
+}
+
+/// The field that the head of a part names; none where the part is a file.
+pub(crate) fn field_of(head: &[u8]) -> Option<String> {
+    let head = std::str::from_utf8(head).ok()?;
     let disposition = head.split("\r\n").find_map(|line| {
         let (name, value) = line.split_once(':')?;
         name.trim().eq_ignore_ascii_case("content-disposition").then_some(value)
     });
-    let Some((kind, parameters)) = disposition.and_then(|value| value.split_once(';')) else { return false };
-    kind.trim().eq_ignore_ascii_case("form-data")
-        && parameter(parameters, "name").is_some_and(|name| name == "model")
-        && parameter(parameters, "filename").is_none()
+    let (kind, parameters) = disposition?.split_once(';')?;
+    let is_field = kind.trim().eq_ignore_ascii_case("form-data") && parameter(parameters, "filename").is_none();
+    parameter(parameters, "name").filter(|_| is_field)
 }
 
 /// A parameter of a header's value, quoted or as a token.

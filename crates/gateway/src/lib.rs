@@ -17,6 +17,7 @@ mod model;
 mod model_names;
 mod origin;
 mod place;
+mod rewrite;
 mod route;
 mod serve;
 mod tasks;

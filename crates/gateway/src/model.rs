@@ -4,7 +4,7 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 
 use bytes::{Bytes, BytesMut};
 use http::HeaderMap;
-use http::header::CONTENT_TYPE;
+use http::header::{CONTENT_ENCODING, CONTENT_TYPE};
 use http_body_util::BodyExt as _;
 use hyper::body::Incoming;
 
@@ -87,6 +87,42 @@ pub(crate) async fn find(
             }
             Some(Err(_)) => return (read.freeze(), Err(ModelError::BrokeOff)),
             None => return (read.freeze(), Err(ModelError::NotNamed)),
+        }
+    }
+}
+
+/// A whole body, decompressed, of which some was read already; up to the limit for searches.
+pub(crate) async fn whole(
+    headers: &HeaderMap,
+    read: Bytes,
+    body: &mut Incoming,
+    bounds: &Bounds,
+    searching: &AtomicUsize,
+) -> Result<Vec<u8>, ModelError> {
+    let mut kept = SearchState { searching, bytes: 0 };
+    let most = bounds.model.saturating_mul(SEARCHES);
+    let compressed = headers.contains_key(CONTENT_ENCODING);
+    let mut decoder = Decoder::of(headers, bounds.model).map_err(|_| ModelError::Encoding)?;
+    let mut raw = BytesMut::new();
+    let mut next = Some(read);
+    loop {
+        if let Some(data) = next.take().filter(|data| !data.is_empty()) {
+            let decoded = decoder.push(&data).map_err(|_| ModelError::Encoding)?;
+            if !compressed {
+                raw.extend_from_slice(&data);
+            }
+            if !kept.more(data.len() + decoded, most) {
+                return Err(ModelError::NoRoom);
+            }
+            if raw.len().max(decoder.decoded(&raw).len()) > bounds.model {
+                return Err(ModelError::TooFar);
+            }
+        }
+        let frame = tokio::time::timeout(bounds.body_idle, body.frame()).await.map_err(|_| ModelError::Late)?;
+        match frame {
+            Some(Ok(frame)) => next = frame.into_data().ok(),
+            Some(Err(_)) => return Err(ModelError::BrokeOff),
+            None => return Ok(decoder.decoded(&raw).to_vec()),
         }
     }
 }

@@ -8,6 +8,7 @@ use hyper::body::Incoming;
 use kip_control::{Cell, Domain};
 use kip_relay::Answer;
 use kip_spec::function::HttpTrigger;
+use kip_spec::model_name::NameRewrite;
 use kip_spec::{Problem, QualifierName, RequestId, code};
 
 use crate::admission::{Inbound, RequestHandler, bad};
@@ -18,6 +19,8 @@ pub(crate) struct Place {
     pub(crate) qualifier: Option<QualifierName>,
     pub(crate) target: Uri,
     pub(crate) prefix: Option<String>,
+    /// What the name that was asked for does to the body.
+    pub(crate) rewrite: Option<NameRewrite>,
     /// What was read of its body already.
     pub(crate) read: Bytes,
     /// The custom domain by whose name it came, with the methods that its route takes.
@@ -81,6 +84,14 @@ impl RequestHandler {
         let target =
             target.parse().map_err(|_| refuse(bad("its path cannot be rewritten by the rules of its domain")))?;
         let (qualifier, methods) = (route.qualifier.clone(), route.methods.clone());
-        Ok(Place { cell, qualifier, target, prefix: None, read: Bytes::new(), domain: Some((domain.clone(), methods)) })
+        Ok(Place {
+            cell,
+            qualifier,
+            target,
+            prefix: None,
+            rewrite: None,
+            read: Bytes::new(),
+            domain: Some((domain.clone(), methods)),
+        })
     }
 }

@@ -173,7 +173,10 @@ pub(crate) async fn serve(
     };
     let held = kip_tasks::held_instances(tasks.as_ref(), &holders).await.map_err(store_problem)?;
     let metrics = Metrics::new(config.metrics.functions);
+    let foreign_ids = capabilities.isolated && rustix::process::geteuid().is_root();
+    let models = open_models(kip_models::Options { foreign_ids, ..config.models.clone() }).await?;
     let options = kip_control::Options {
+        models: Some(models.clone()),
         boot: identity.boot,
         inventory: config.inventory.clone(),
         pools: crate::body::pools(&config),
@@ -281,7 +284,7 @@ pub(crate) async fn serve(
         .with_connections(usize::try_from(open_files / API_PART).unwrap_or(usize::MAX))
         .with_peers(listeners.peers)
         .with_prices(config.prices)
-        .with_models(model_services(data, config.models).await?);
+        .with_models(model_services(data, models));
     let listener = tokio::net::TcpListener::from_std(api_listener)?;
     let api = supervisor.vital("api", api.serve(listener, closing.subscribe()));
 
@@ -359,11 +362,14 @@ pub(crate) async fn serve(
 }
 
 /// The model cache with its engines, and the folder of the user's presets.
-async fn model_services(data: &Path, options: kip_models::Options) -> anyhow::Result<kip_api::ModelServices> {
+async fn open_models(options: kip_models::Options) -> anyhow::Result<kip_models::Models> {
     let opened = kip_host::tasks::blocking("model cache", move || kip_models::Models::open(options)).await;
-    let models = opened.ok_or_else(|| anyhow::anyhow!("the server ends"))?.map_err(Problem::from)?;
+    Ok(opened.ok_or_else(|| anyhow::anyhow!("the server ends"))?.map_err(Problem::from)?)
+}
+
+fn model_services(data: &Path, models: kip_models::Models) -> kip_api::ModelServices {
     let engines = kip_models::engines::Engines::new(data.join("engines"));
-    Ok(kip_api::ModelServices::new(models, engines, data.join("presets")))
+    kip_api::ModelServices::new(models, engines, data.join("presets"))
 }
 
 /// What addresses for the progress of tasks are made with: made once, so that they outlive a restart.

@@ -1,14 +1,15 @@
 //! One function: its own map over the defaults, read section by section.
 
+use std::collections::BTreeMap;
 use std::path::Path;
 
+use kip_spec::FunctionName;
 use kip_spec::code;
 use kip_spec::function::{
     Cors, Deploy, Dispatch, FunctionSpec, Hook, HttpAuth, HttpTrigger, Lifecycle, LiveProbe, ModelRuntime, Program,
     Protocol, ReadyProbe, RequestBody, Stop, StopSignal, StopTarget, Strategy, defaults,
 };
 use kip_spec::scaling::Scaling;
-use kip_spec::{FunctionName, ModelName};
 
 use crate::environment::Variables;
 use crate::report::{Report, shown};
@@ -16,8 +17,8 @@ use crate::rollout::Rollout;
 use crate::section::{Field, Layer, Section};
 use crate::traffic::{self, Traffic};
 use crate::tree::{Kind, Node, Position};
-use crate::value::{METHODS, duration, flag, path, path_of, refuse, word, wrong_type};
-use crate::{environment, keys, limits, program, rollout, scaling, sleep, source};
+use crate::value::{METHODS, duration, flag, path, path_of, refuse, texts, word, wrong_type};
+use crate::{data, environment, keys, limits, names, program, rollout, scaling, sleep, source};
 
 /// What a file says of a function that is no part of its revisions.
 #[derive(Debug, Default)]
@@ -45,7 +46,8 @@ pub(crate) fn read(
     let shared = read_shared(&section, report);
     let settings =
         FunctionSettings { traffic: traffic::read(&section, report), rollout: rollout::read(&section, report) };
-    let names = model_names(&section, report);
+    let (names, rewrites) = names::read(&section, report);
+    let mounts = data::read(&section, program.as_ref(), report);
     source::check(&section, report);
     if let (Some(field), Some(Program::Image(_) | Program::Model { .. })) = (section.field("port"), &program) {
         let problem = refuse(&field, code::MANIFEST_CONTRADICTION, "`port` is for a program of this host");
@@ -55,7 +57,16 @@ pub(crate) fn read(
         );
     }
     let complete = report.count() == before;
-    program.filter(|_| complete).map(|program| (FunctionSpec { names, ..shared(name, program) }, settings))
+    program.filter(|_| complete).map(|mut program| {
+        let folders = match &mut program {
+            Program::Image(container) => {
+                container.mounts.extend(mounts);
+                Vec::new()
+            }
+            _ => mounts,
+        };
+        (FunctionSpec { names, rewrites, folders, ..shared(name, program) }, settings)
+    })
 }
 
 /// Reads the part that functions and `defaults` have in common; the answer lacks only name and program.
@@ -110,6 +121,7 @@ pub(crate) fn read_shared(
         ports,
         idle_cpu,
         names: Vec::new(),
+        rewrites: BTreeMap::new(),
         owns_directory: false,
         wake,
         pinned,
@@ -277,30 +289,6 @@ fn is_token(text: &str) -> bool {
     !text.is_empty() && text.bytes().all(|byte| byte.is_ascii_alphanumeric() || b"!#$%&'*+-.^_`|~".contains(&byte))
 }
 
-/// A list of texts that fit.
-pub(crate) fn texts(
-    field: &Field<'_>,
-    fits: fn(&str) -> bool,
-    hint: &'static str,
-    report: &mut Report<'_>,
-) -> Vec<String> {
-    let Kind::List(items) = &field.node.kind else {
-        wrong_type(field, "a list", report);
-        return Vec::new();
-    };
-    let mut taken: Vec<String> = Vec::new();
-    for item in items {
-        let text = item.scalar().unwrap_or_default();
-        if !fits(text) {
-            let message = format!("`{}` does not belong here", shown(text));
-            report.add(item.at, refuse(field, code::MANIFEST_BAD_VALUE, message).hint(hint));
-        } else if !taken.iter().any(|known| known == text) {
-            taken.push(text.to_owned());
-        }
-    }
-    taken
-}
-
 fn deploy(function: &Section<'_>, resources: &kip_spec::function::Resources, report: &mut Report<'_>) -> Deploy {
     const WORDS: [(&str, Strategy); 2] = [("rolling", Strategy::Rolling), ("recreate", Strategy::Recreate)];
     let section = function.section("deploy", &keys::DEPLOY, report);
@@ -360,19 +348,6 @@ fn is_port_name(text: &str) -> bool {
     let first = text.bytes().next().is_some_and(|byte| byte.is_ascii_alphabetic());
     first && text.len() <= 32 && text.bytes().all(|byte| byte.is_ascii_alphanumeric() || b"-_".contains(&byte))
 }
-
-fn model_names(function: &Section<'_>, report: &mut Report<'_>) -> Vec<ModelName> {
-    let Some(field) = function.field("names") else { return Vec::new() };
-    let texts = texts(&field, |text| text.parse::<ModelName>().is_ok(), NAMES, report);
-    if texts.len() > MOST_NAMES {
-        let message = format!("more than {MOST_NAMES} names");
-        report.add(field.node.at, refuse(&field, code::MANIFEST_BAD_VALUE, message));
-    }
-    texts.iter().filter_map(|text| text.parse().ok()).collect()
-}
-
-const MOST_NAMES: usize = 100;
-const NAMES: &str = "write names such as [Qwen/Qwen3-8B, qwen2.5:7b]: letters, digits, `.`, `_`, `-`, `:`, `+` and `/`, beginning and ending with a letter or digit";
 
 fn request_body(function: &Section<'_>, report: &mut Report<'_>) -> RequestBody {
     const WORDS: [(&str, RequestBody); 2] = [("measured", RequestBody::Measured), ("stream", RequestBody::Stream)];

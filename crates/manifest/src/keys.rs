@@ -38,6 +38,7 @@ pub(crate) const FUNCTION: Keys = Keys {
         "container",
         "code",
         "writable",
+        "data",
         "env",
         "env_file",
         "resources",
@@ -191,6 +192,10 @@ pub(crate) const CALL: Keys =
 
 pub(crate) const LATENCY: Keys = Keys { name: "latency", known: &["wake"], later: &[] };
 
+pub(crate) const DATA: Keys = Keys { name: "data", known: &["share", "writable"], later: &[] };
+
+pub(crate) const NAME: Keys = Keys { name: "names", known: &["name", "model", "set", "strip"], later: &[] };
+
 pub(crate) const CANARY: Keys =
     Keys { name: "canary", known: &["path", "method", "body", "status", "json", "tolerance", "timeout"], later: &[] };
 
@@ -266,6 +271,8 @@ pub(crate) const ALL: &[&Keys] = &[
     &CALL,
     &LATENCY,
     &CANARY,
+    &NAME,
+    &DATA,
     &TIMEOUTS,
     &QUEUE,
     &IDLE,

@@ -3,6 +3,7 @@
 //! Reads `kip.yaml` and answers with every problem it finds, each with its line and column. It looks at the disk only
 //! to see whether declared directories and models exist; it knows nothing of servers, instances or requests.
 
+mod data;
 mod deployer;
 mod document;
 mod env_file;
@@ -13,6 +14,7 @@ mod job;
 mod keys;
 pub mod knative;
 mod limits;
+mod names;
 mod program;
 pub mod provision;
 pub mod report;

@@ -11,7 +11,7 @@ pub fn schema() -> Value {
     // `defaults` holds what a function does, but for what only one function can have.
     let mut defaults = definitions["Function"].clone();
     if let Some(properties) = defaults["properties"].as_object_mut() {
-        const OWN: [&str; 11] = [
+        const OWN: [&str; 12] = [
             "dir",
             "run",
             "model",
@@ -23,6 +23,7 @@ pub fn schema() -> Value {
             "traffic",
             "rollout",
             "names",
+            "data",
         ];
         properties.retain(|key, _| !OWN.contains(&key.as_str()));
     }

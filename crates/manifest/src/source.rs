@@ -6,10 +6,9 @@ use kip_spec::code;
 use kip_spec::function::Program;
 use kip_spec::snapshot::{Code, CodeMode};
 
-use crate::function::texts;
 use crate::report::Report;
 use crate::section::Section;
-use crate::value::{refuse, word};
+use crate::value::{refuse, texts, word};
 
 /// More are a slip of the pen.
 const MOST_WRITABLE: usize = 16;

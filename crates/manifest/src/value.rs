@@ -158,3 +158,27 @@ pub(crate) fn flag(field: &Field<'_>, report: &mut Report<'_>) -> bool {
         }
     }
 }
+
+/// A list of texts that fit.
+pub(crate) fn texts(
+    field: &Field<'_>,
+    fits: fn(&str) -> bool,
+    hint: &'static str,
+    report: &mut Report<'_>,
+) -> Vec<String> {
+    let Kind::List(items) = &field.node.kind else {
+        wrong_type(field, "a list", report);
+        return Vec::new();
+    };
+    let mut taken: Vec<String> = Vec::new();
+    for item in items {
+        let text = item.scalar().unwrap_or_default();
+        if !fits(text) {
+            let message = format!("`{}` does not belong here", shown(text));
+            report.add(item.at, refuse(field, code::MANIFEST_BAD_VALUE, message).hint(hint));
+        } else if !taken.iter().any(|known| known == text) {
+            taken.push(text.to_owned());
+        }
+    }
+    taken
+}

@@ -138,10 +138,16 @@ pub(crate) struct Function {
     #[serde(skip_serializing_if = "Option::is_none")]
     #[schemars(extend("pattern" = r"^(auto|tract|onnxruntime|/.*)$"))]
     pub(crate) runtime: Option<String>,
-    /// Further names by which callers ask for its model in `/v1` and `/v2`, such as `Qwen/Qwen3-8B` or `qwen2.5:7b`.
+    /// Shares that instances see: the path in an instance, and the name of the share (`SERVER:/PATH` or `oss://BUCKET/PATH`). Read-only unless the map says
+    /// `writable: true`.
+    #[serde(skip_serializing_if = "BTreeMap::is_empty", default)]
+    #[schemars(length(max = 16))]
+    pub(crate) data: BTreeMap<String, DataEntry>,
+    /// Further names by which callers ask for its model in `/v1` and `/v2`, such as `Qwen/Qwen3-8B` or `qwen2.5:7b`; or maps with what a name does to a
+    /// request.
     #[serde(skip_serializing_if = "Vec::is_empty", default)]
-    #[schemars(length(max = 100), inner(regex(pattern = r"^[A-Za-z0-9]([A-Za-z0-9._:+/-]{0,198}[A-Za-z0-9])?$")))]
-    pub(crate) names: Vec<String>,
+    #[schemars(length(max = 100))]
+    pub(crate) names: Vec<NameEntry>,
     /// The port that the program listens on, whatever `PORT` says. The function has one instance then, and functions with the same port take
     /// turns.
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -694,4 +700,59 @@ pub(crate) enum Auth {
     Anonymous,
     /// A key of this server.
     Key,
+}
+
+/// A further name of a model.
+#[derive(Debug, Serialize, JsonSchema)]
+#[serde(untagged)]
+pub(crate) enum NameEntry {
+    /// It changes nothing.
+    Plain(NameText),
+    /// It changes bodies of requests.
+    Rewrite(NameMap),
+}
+
+/// A name of a model.
+#[derive(Debug, Serialize, JsonSchema)]
+#[schemars(inline)]
+pub(crate) struct NameText(
+    #[schemars(regex(pattern = r"^[A-Za-z0-9]([A-Za-z0-9._:+/-]{0,198}[A-Za-z0-9])?$"))] pub(crate) String,
+);
+
+/// A name, and what it does to the body of a request: a JSON object or a form.
+#[derive(Debug, Serialize, JsonSchema)]
+#[schemars(rename = "Name", deny_unknown_fields)]
+pub(crate) struct NameMap {
+    /// The name by which callers ask.
+    pub(crate) name: NameText,
+    /// The name that the program gets as `model`; the caller's if left out.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(crate) model: Option<String>,
+    /// Parameters that get these values, whatever the caller sends.
+    #[serde(skip_serializing_if = "BTreeMap::is_empty")]
+    pub(crate) set: BTreeMap<String, serde_json::Value>,
+    /// Parameters that are taken out.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub(crate) strip: Vec<String>,
+}
+
+/// A share that a function mounts.
+#[derive(Debug, Serialize, JsonSchema)]
+#[serde(untagged)]
+pub(crate) enum DataEntry {
+    /// Read-only.
+    Name(String),
+    /// As the map says.
+    Map(DataMap),
+}
+
+/// A share, and whether instances write to it.
+#[derive(Debug, Serialize, JsonSchema)]
+#[schemars(rename = "Data", deny_unknown_fields)]
+pub(crate) struct DataMap {
+    /// The name of the share.
+    pub(crate) share: String,
+    /// Instances write to it.
+    #[serde(skip_serializing_if = "std::ops::Not::not")]
+    pub(crate) writable: bool,
 }

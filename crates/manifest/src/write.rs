@@ -2,22 +2,25 @@
 
 use std::collections::BTreeMap;
 
+use kip_spec::ModelName;
 use kip_spec::container::{Container, Mount, Network, PullPolicy};
 use kip_spec::function::{
     self, Dispatch, FunctionPriority, FunctionSpec, GpuIsolation, GpuNeed, HttpAuth, ModelRuntime, Program, Protocol,
     ReadyProbe, RequestBody, Strategy,
 };
 use kip_spec::job::{MissedRuns, Overlap};
+use kip_spec::model_name::NameRewrite;
 use kip_spec::named_secret::SecretName;
 use kip_spec::scaling;
 use kip_spec::sleep::RungUse;
 use kip_spec::snapshot::CodeMode;
 
 use crate::wire::{
-    Api, Auth, Call, ClassKeyword, CodeKeyword, Concurrency, Cors, Deploy, DispatchKeyword, Document, Function, Gpu,
-    GpuIsolationKeyword, Hook, Http, Idle, Instances, Lifecycle, Limits, PriorityKeyword, Probes, ProtocolKeyword,
-    ProvisionInput, Queue, ReadyInput, ReadyProgram, RequestBodyKeyword, Resources, Rotation, Run, Scaling,
-    ScalingMode, Stop, StopSignalKeyword, StopTargetKeyword, StrategyKeyword, Timeouts, Trigger, Watchdog,
+    Api, Auth, Call, ClassKeyword, CodeKeyword, Concurrency, Cors, DataEntry, DataMap, Deploy, DispatchKeyword,
+    Document, Function, Gpu, GpuIsolationKeyword, Hook, Http, Idle, Instances, Lifecycle, Limits, NameEntry, NameMap,
+    NameText, PriorityKeyword, Probes, ProtocolKeyword, ProvisionInput, Queue, ReadyInput, ReadyProgram,
+    RequestBodyKeyword, Resources, Rotation, Run, Scaling, ScalingMode, Stop, StopSignalKeyword, StopTargetKeyword,
+    StrategyKeyword, Timeouts, Trigger, Watchdog,
 };
 use crate::wire_image::{ContainerInput, NetworkKeyword, PullKeyword};
 use crate::wire_job::{Job, MissedKeyword, OverlapKeyword, Retries, RetriesByCode, Schedule, Timer};
@@ -132,7 +135,8 @@ impl From<&FunctionSpec> for Function {
                 ModelRuntime::OnnxRuntime => "onnxruntime".to_owned(),
                 ModelRuntime::Library(path) => path.display().to_string(),
             }),
-            names: spec.names.iter().map(ToString::to_string).collect(),
+            data: shares_of(spec).map(data_entry).collect(),
+            names: spec.names.iter().map(|name| name_entry(name, spec.rewrites.get(name))).collect(),
             port: spec.resources.port,
             ports: spec.ports.clone(),
             deploy: (spec.deploy != function::Deploy::default()).then_some(Deploy {
@@ -189,7 +193,7 @@ impl From<&Container> for ContainerInput {
             }),
             hardened: Some(container.hardened),
             hosts: container.hosts.clone(),
-            mounts: container.mounts.iter().map(mount).collect(),
+            mounts: container.mounts.iter().filter(|mount| mount.source.starts_with('/')).map(mount).collect(),
         }
     }
 }
@@ -357,4 +361,32 @@ fn write_stop(stop: function::Stop) -> Option<Stop> {
         function::StopTarget::Group => StopTargetKeyword::Group,
     };
     (stop != function::Stop::default()).then(|| Stop { signal: stop.signal.map(signal), to: stop.to.map(target) })
+}
+
+/// Mounts whose sources are still names of shares: a deployment makes folders of them.
+fn shares_of(spec: &FunctionSpec) -> impl Iterator<Item = &Mount> {
+    let mounts = match &spec.program {
+        Program::Image(container) => &container.mounts,
+        _ => &spec.folders,
+    };
+    mounts.iter().filter(|mount| !mount.source.starts_with('/'))
+}
+
+fn data_entry(mount: &Mount) -> (String, DataEntry) {
+    let share = mount.source.clone();
+    let entry = match mount.writable {
+        true => DataEntry::Map(DataMap { share, writable: true }),
+        false => DataEntry::Name(share),
+    };
+    (mount.target.clone(), entry)
+}
+
+fn name_entry(name: &ModelName, rewrite: Option<&NameRewrite>) -> NameEntry {
+    let text = NameText(name.to_string());
+    match rewrite.cloned() {
+        None => NameEntry::Plain(text),
+        Some(NameRewrite { model, set, strip }) => {
+            NameEntry::Rewrite(NameMap { name: text, model, set, strip: strip.into_iter().collect() })
+        }
+    }
 }

@@ -6,6 +6,9 @@
 //! | `trees/{key}/…` | a model's files at their paths: hard links to contents, which instances read |
 //! | `records/{key}.json` | a model; written after its last file is there, so a model without a record is none |
 //! | `partial/…` | downloads under way |
+//! | `uses.json` | when models were used (`uses.rs`) |
+//!
+//! An evicted model keeps its record and has no tree; its contents are gone unless another model has them.
 //!
 //! All calls block: they are for threads that may.
 
@@ -14,16 +17,19 @@ use std::fs::{self, DirBuilder, File};
 use std::io::{self, Read as _};
 use std::os::unix::fs::{DirBuilderExt as _, MetadataExt as _};
 use std::path::{Path, PathBuf};
+use std::time::SystemTime;
 
 use kip_host::directory::{create_private, open_regular, read_regular, write_whole};
-use kip_wire::{ModelSize, ModelUsage};
+use kip_wire::ModelSize;
 use parking_lot::{Mutex, RwLock};
 
 use crate::digest::{Digest, Hasher, Sums};
 use crate::error::Error;
+use crate::links;
 use crate::partial;
 use crate::path::FilePath;
-use crate::record::{Record, RecordedFile, key};
+use crate::record::{Eviction, Record, RecordedFile, key};
+use crate::residency::PlacedFile;
 
 /// Bytes of a record that are read at most.
 const LARGEST_RECORD: u64 = 64 << 20;
@@ -147,12 +153,15 @@ impl Cache {
                 .mode(0o755)
                 .create(folder)
                 .map_err(|error| Error::cache(folder, &error))?;
-            let is_there = fs::symlink_metadata(&link).ok().zip(fs::symlink_metadata(&blob).ok());
-            if is_there.is_some_and(|(link, blob)| link.ino() == blob.ino() && link.dev() == blob.dev()) {
+            if links::is_same(&link, file.place.as_ref().unwrap_or(&blob)) {
                 continue;
             }
             let _ = fs::remove_file(&link);
-            match fs::hard_link(&blob, &link) {
+            let linked = match &file.place {
+                Some(place) => links::link(place, &link, file.size),
+                None => fs::hard_link(&blob, &link),
+            };
+            match linked {
                 Ok(()) => {}
                 Err(error) if error.kind() == io::ErrorKind::NotFound => missing.push(file.path.clone()),
                 Err(error) => return Err(Error::cache(&link, &error)),
@@ -190,51 +199,125 @@ impl Cache {
         // The record first: a model that is half removed is none.
         fs::remove_file(&path).map_err(|error| Error::cache(&path, &error))?;
         self.records.write().remove(&record.key());
-        let tree = self.tree(record);
-        fs::remove_dir_all(&tree).map_err(|error| Error::cache(&tree, &error))?;
-        let kept = self.contents();
-        for file in record.files.iter().filter(|file| !kept.contains(&file.sha256)) {
-            let _ = fs::remove_file(self.blob(&file.sha256));
-        }
+        self.remove_files(record)?;
         Ok(())
+    }
+
+    /// Removes the files of a model and keeps its record. Gives the bytes that became free.
+    pub(crate) fn evict(&self, record: &Record, why: Eviction) -> Result<u64, Error> {
+        let _links = self.links.lock();
+        let current = self.records.read().get(&record.key()).cloned();
+        let mut current = current.ok_or_else(|| Error::NotCached(record.id()))?;
+        if current.evicted.is_some() {
+            return Ok(0);
+        }
+        // The record first: what is half removed is pulled again.
+        current.evicted = Some(why);
+        current.damaged.clear();
+        self.write(&current)?;
+        self.remove_files(&current)
+    }
+
+    /// Removes the links of a model, and the contents that no other model has; gives their bytes.
+    fn remove_files(&self, record: &Record) -> Result<u64, Error> {
+        let tree = self.tree(record);
+        match fs::remove_dir_all(&tree) {
+            Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(Error::cache(&tree, &error)),
+            _ => {}
+        }
+        let kept = self.contents();
+        let gone: BTreeMap<&str, u64> = record
+            .files
+            .iter()
+            .filter(|file| file.place.is_none() && !kept.contains(&file.sha256))
+            .map(|file| (file.sha256.as_str(), file.size))
+            .collect();
+        Ok(gone
+            .into_iter()
+            .filter(|(sha256, _)| fs::remove_file(self.blob(sha256)).is_ok())
+            .map(|(_, size)| size)
+            .sum())
+    }
+
+    /// Removes contents without a model and parts of downloads that nobody touched since `before`. Gives the bytes that became free.
+    pub(crate) fn remove_strays(&self, before: SystemTime) -> Result<u64, Error> {
+        let _links = self.links.lock();
+        let kept = self.contents();
+        let name = |path: &Path| path.file_name().unwrap_or_default().to_string_lossy().into_owned();
+        let mut freed = 0;
+        let blobs = entries(&self.folder.join("blobs"))?.into_iter().filter(|path| !kept.contains(&name(path)));
+        for path in blobs.chain(entries(&self.folder.join("partial"))?) {
+            let Ok(data) = fs::symlink_metadata(&path) else { continue };
+            if data.modified().is_ok_and(|modified| modified < before) && fs::remove_file(&path).is_ok() {
+                freed += data.blocks().saturating_mul(512);
+            }
+        }
+        Ok(freed)
+    }
+
+    /// The files of a model where they are.
+    pub(crate) fn placed(&self, record: &Record) -> Vec<PlacedFile> {
+        let tree = self.tree(record);
+        let placed = |file: &RecordedFile| {
+            let link = tree.join(file.path.as_str());
+            // A link by path is not followed by those that read: they get the file itself.
+            let path = file.place.as_ref().filter(|_| link.is_symlink()).unwrap_or(&link).clone();
+            PlacedFile { path, size: file.size }
+        };
+        record.files.iter().map(placed).collect()
     }
 
     /// Removes contents that are damaged, so that the next pull brings them again.
     pub(crate) fn drop_contents(&self, files: &[RecordedFile]) {
         let _links = self.links.lock();
-        files.iter().for_each(|file| drop(fs::remove_file(self.blob(&file.sha256))));
+        let own = files.iter().filter(|file| file.place.is_none());
+        own.for_each(|file| drop(fs::remove_file(self.blob(&file.sha256))));
     }
 
     fn contents(&self) -> BTreeSet<String> {
-        self.records.read().values().flat_map(|record| &record.files).map(|file| file.sha256.clone()).collect()
+        let records = self.records.read();
+        let there = records.values().filter(|record| record.evicted.is_none());
+        let contents = there.flat_map(|record| &record.files).filter(|file| file.place.is_none());
+        contents.map(|file| file.sha256.clone()).collect()
     }
 
-    /// What the cache takes.
-    pub(crate) fn usage(&self) -> Result<ModelUsage, Error> {
+    /// Bytes of all contents, and of the parts of downloads.
+    pub(crate) fn taken(&self) -> Result<(u64, u64), Error> {
         let size = |path: &PathBuf| fs::symlink_metadata(path).map_or(0, |data| data.len());
         let used = entries(&self.folder.join("blobs"))?.iter().map(size).sum();
         let is_part = |path: &&PathBuf| path.extension().is_some_and(|extension| extension == "part");
         let partial =
             entries(&self.folder.join("partial"))?.iter().filter(is_part).map(|path| partial::bytes_of(path)).sum();
-        let space = kip_host::disk::space(&self.folder).map_err(|error| Error::cache(&self.folder, &error))?;
-        let records = self.records();
+        Ok((used, partial))
+    }
+
+    /// Bytes that are free on the disk.
+    pub(crate) fn free(&self) -> Result<u64, Error> {
+        Ok(kip_host::disk::space(&self.folder).map_err(|error| Error::cache(&self.folder, &error))?.free)
+    }
+
+    /// What the models on the disk take, the largest first.
+    pub(crate) fn sizes(&self) -> Vec<ModelSize> {
+        let mut records = self.records();
+        records.retain(|record| record.evicted.is_none());
         let mut users: BTreeMap<&str, usize> = BTreeMap::new();
         for record in &records {
-            let contents: BTreeSet<&str> = record.files.iter().map(|file| file.sha256.as_str()).collect();
+            let own = record.files.iter().filter(|file| file.place.is_none());
+            let contents: BTreeSet<&str> = own.map(|file| file.sha256.as_str()).collect();
             contents.into_iter().for_each(|content| *users.entry(content).or_default() += 1);
         }
         let of_model = |record: &Record| {
             let own: BTreeMap<&str, u64> = record
                 .files
                 .iter()
-                .filter(|file| users[file.sha256.as_str()] == 1)
+                .filter(|file| file.place.is_none() && users.get(file.sha256.as_str()) == Some(&1))
                 .map(|file| (file.sha256.as_str(), file.size))
                 .collect();
-            ModelSize { model: record.id(), size: record.size(), own: own.values().sum() }
+            ModelSize { model: record.id(), size: record.size(), own: own.values().sum(), kept_for: None }
         };
         let mut models: Vec<ModelSize> = records.iter().map(of_model).collect();
         models.sort_by(|one, other| other.size.cmp(&one.size).then_with(|| one.model.cmp(&other.model)));
-        Ok(ModelUsage { folder: self.folder.display().to_string(), used, partial, free: space.free, models })
+        models
     }
 }
 
@@ -279,6 +362,7 @@ mod tests {
                 size: content.len() as u64,
                 sha256: sums.sha256,
                 git: sums.git,
+                place: None,
             }
         };
         Record {
@@ -292,6 +376,10 @@ mod tests {
             pulled: 1,
             verified: None,
             damaged: Vec::new(),
+            endpoint: None,
+            token_secret: None,
+            adopted: None,
+            evicted: None,
         }
     }
 
@@ -304,9 +392,8 @@ mod tests {
         assert_eq!(cache.publish(&one).unwrap(), []);
         assert_eq!(cache.publish(&two).unwrap(), []);
         assert_eq!(fs::read(cache.tree(&one).join("x/config.json")).unwrap(), b"one");
-        let usage = cache.usage().unwrap();
-        assert_eq!(usage.used, 7);
-        assert_eq!(usage.models.iter().map(|model| (model.size, model.own)).collect::<Vec<_>>(), [(8, 0), (7, 3)]);
+        assert_eq!(cache.taken().unwrap(), (7, 0));
+        assert_eq!(cache.sizes().iter().map(|model| (model.size, model.own)).collect::<Vec<_>>(), [(8, 0), (7, 3)]);
         let again = Cache::open(folder.path()).unwrap();
         assert_eq!(again.records(), cache.records());
         assert_eq!(

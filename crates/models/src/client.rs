@@ -5,7 +5,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
-use http::header::{ACCEPT_ENCODING, AUTHORIZATION, HeaderName, LOCATION, RETRY_AFTER, USER_AGENT};
+use http::header::{ACCEPT_ENCODING, AUTHORIZATION, HOST, HeaderName, LOCATION, RETRY_AFTER, USER_AGENT};
 use http::uri::Scheme;
 use http::{HeaderMap, HeaderValue, Method, Request, Response, StatusCode, Uri};
 use http_body_util::{BodyExt as _, Full, Limited};
@@ -118,6 +118,10 @@ impl Client {
             *request.uri_mut() = uri.path_and_query().cloned().map(Uri::from).unwrap_or_default();
             let all = request.headers_mut();
             all.insert(USER_AGENT, HeaderValue::from_static(concat!("kipwake/", env!("CARGO_PKG_VERSION"))));
+            // As it stands in the address: signatures cover it.
+            if let Some(host) = uri.authority().and_then(|authority| HeaderValue::from_str(authority.as_str()).ok()) {
+                all.insert(HOST, host);
+            }
             all.insert(ACCEPT_ENCODING, HeaderValue::from_static("identity"));
             all.extend(headers.iter().cloned().collect::<HeaderMap>());
             // A token is for the endpoint that it was given for, whatever host it sends us to.

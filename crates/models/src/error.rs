@@ -73,6 +73,55 @@ pub enum Error {
         /// The folder of the cache.
         folder: PathBuf,
     },
+    /// The model does not fit into what the cache may take.
+    #[error("the model takes {} of the cache, and {} of its quota of {} are taken by models that are pinned or needed",
+        people::size(*needed), people::size(*taken), people::size(*quota))]
+    Quota {
+        /// Bytes that are missing of the model.
+        needed: u64,
+        /// Bytes that stay, whatever may be evicted.
+        taken: u64,
+        /// Bytes that the cache may take.
+        quota: u64,
+    },
+    /// This program was built without buckets.
+    #[error("this build of Kipwake reads no buckets")]
+    NoBuckets,
+    /// The object store does not show the bucket to this caller.
+    #[error("the object store does not show `{bucket}` to this caller")]
+    BucketClosed {
+        /// The bucket with the prefix.
+        bucket: String,
+        /// Whether keys were given.
+        keys: bool,
+    },
+    /// Nothing says where the store of a bucket is.
+    #[error("the address of the object store for `{0}://` is not known")]
+    NoStore(&'static str),
+    /// A folder of another program cannot be adopted.
+    #[error("nothing of the folder {} can be adopted", folder.display())]
+    Adoption {
+        /// The folder.
+        folder: PathBuf,
+        /// Why.
+        reason: String,
+    },
+    /// The files of the model are another program's.
+    #[error("the files of `{0}` are another program's")]
+    Adopted(String),
+    /// The files of the model are not on the disk.
+    #[error("the files of `{0}` were evicted")]
+    Evicted(String),
+    /// The source has another commit now.
+    #[error("`{model}` has {present} at its source now, and {commit} is needed")]
+    Moved {
+        /// The source.
+        model: String,
+        /// The commit that is needed.
+        commit: String,
+        /// The one that is there.
+        present: String,
+    },
     /// A file's name is refused.
     #[error(transparent)]
     Path(#[from] FilePathError),
@@ -146,13 +195,32 @@ impl From<Error> for Problem {
                 .hint("nothing of the file is kept; run the command again, or name another endpoint"),
             Error::NoRoom { .. } => Problem::new(code::DOWNLOAD_NO_ROOM, message)
                 .hint("`kip model du` shows the cache, `kip model rm NAME` makes room"),
+            Error::Quota { .. } => Problem::new(code::MODEL_QUOTA, message)
+                .hint("`kip model du` shows what keeps each model; unpin or remove some, or raise models.quota"),
+            Error::NoBuckets => Problem::new(code::MODEL_BUCKET, message)
+                .hint("build it with `--features s3`, or mount the bucket and use the folder"),
+            Error::BucketClosed { keys: false, .. } => Problem::new(code::MODEL_BUCKET, message)
+                .hint("write ID:SECRET of an access key into a file, then: kip secret set NAME --from-file FILE, and --token-secret NAME"),
+            Error::BucketClosed { keys: true, .. } => Problem::new(code::MODEL_BUCKET, message)
+                .hint("check the access key, its right to list and read the bucket, and the region in the address of the store"),
+            Error::NoStore(scheme) => Problem::new(code::MODEL_BUCKET, message)
+                .hint(format!("--endpoint https://HOST, or models.{scheme} in kipwake.toml")),
+            Error::Adoption { reason, .. } => Problem::new(code::MODEL_ADOPTION, message)
+                .cause(reason)
+                .hint("name the cache of huggingface_hub or ModelScope, the folder of Ollama, or a folder with a model; docs/models.md, \"Models of other programs\""),
+            Error::Adopted(_) => Problem::new(code::MODEL_ADOPTED, message)
+                .hint("`kip model rm` forgets it; the other program removes its files"),
+            Error::Evicted(_) => Problem::new(code::MODEL_EVICTED, message)
+                .hint("the next start brings them again, or `kip model pull` now"),
+            Error::Moved { .. } => Problem::new(code::MODEL_MOVED, message)
+                .hint("deploy the model again with `kip up`: the new version uses the present commit"),
             Error::Path(_) => Problem::new(code::MODEL_FILE_NAME, message).hint("Kipwake does not download this model"),
             Error::Empty { .. } => Problem::new(code::HUB_ANSWER, message),
             Error::NotCached(_) => {
                 Problem::new(code::MODEL_NOT_CACHED, message).hint("`kip model ls` lists what there is")
             }
             Error::InUse { .. } => {
-                Problem::new(code::MODEL_IN_USE, message).hint("remove the functions first: `kip rm NAME`")
+                Problem::new(code::MODEL_IN_USE, message).hint("a version of each of them needs it: one that serves, that can be rolled back to, that an alias points at, or that is kept; `kip versions NAME` lists them, `kip rm NAME` removes the function")
             }
             Error::NoPull(_) => {
                 Problem::new(code::PULL_NOT_FOUND, message).hint("`kip model ls` lists the pulls of this server")

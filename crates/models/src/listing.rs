@@ -37,6 +37,11 @@ impl Origin {
             }
             Source::Url(url) => url.clone(),
             Source::Path(path) => path.display().to_string(),
+            Source::Adopted(name) => name.clone(),
+            #[cfg(feature = "s3")]
+            Source::Bucket { .. } => crate::bucket::address(&self.source, &self.endpoint, path).unwrap_or_default(),
+            #[cfg(not(feature = "s3"))]
+            Source::Bucket { .. } => String::new(),
         }
     }
 
@@ -50,6 +55,13 @@ impl Origin {
                 self.of_modelscope(client, repository, patience).await
             }
             Source::Url(url) => self.of_address(client, url, patience).await,
+            Source::Bucket { scheme, .. } if self.endpoint.base.is_empty() => Err(Error::NoStore(scheme)),
+            #[cfg(feature = "s3")]
+            Source::Bucket { .. } => crate::bucket::listing(&self.source, &self.endpoint, client, patience).await,
+            #[cfg(not(feature = "s3"))]
+            Source::Bucket { .. } => Err(Error::NoBuckets),
+            // It has none but those that were adopted.
+            Source::Adopted(name) => Err(Error::NotCached(name.clone())),
             Source::Path(path) => {
                 let path = path.clone();
                 crate::download::blocking(move || Ok(of_folder(&path)))

@@ -1,6 +1,8 @@
 //! What the cache knows of a model: one JSON file each, written atomically after the last file of the model is there.
 
-use kip_wire::{ModelFile, ModelInfo};
+use std::path::PathBuf;
+
+use kip_wire::{ModelEviction, ModelFile, ModelInfo, ModelLoads, ModelTier};
 use serde::{Deserialize, Serialize};
 
 use crate::digest::sha256_of;
@@ -36,6 +38,28 @@ pub struct Record {
     /// Files that were found damaged then.
     #[serde(default)]
     pub damaged: Vec<FilePath>,
+    /// The hub's address, where it was not the server's; the files come from there again.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub endpoint: Option<String>,
+    /// The secret of the server with the token for the hub.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub token_secret: Option<String>,
+    /// The folder of another program in which its files are; they are never evicted.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub adopted: Option<PathBuf>,
+    /// Its files are not on the disk any more; they come again when an instance needs them.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub evicted: Option<Eviction>,
+}
+
+/// When the files of a model were removed from the disk, and why.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Eviction {
+    /// Milliseconds since 1970.
+    pub at: i64,
+    /// The reason, for people.
+    pub why: String,
 }
 
 /// A file of the cache.
@@ -50,6 +74,9 @@ pub struct RecordedFile {
     pub sha256: String,
     /// git's id of the content, by which hubs list small files.
     pub git: String,
+    /// Where another program keeps it. The digests are what its name claims then, empty where it claims none, until they are verified.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub place: Option<PathBuf>,
 }
 
 impl Record {
@@ -85,7 +112,7 @@ impl Record {
         let file = |file: &RecordedFile| ModelFile {
             path: file.path.to_string(),
             size: file.size,
-            sha256: Some(file.sha256.clone()),
+            sha256: Some(file.sha256.clone()).filter(|sha256| !sha256.is_empty()),
         };
         ModelInfo {
             id: self.id(),
@@ -102,6 +129,12 @@ impl Record {
             verified: self.verified,
             damaged: self.damaged.iter().map(FilePath::to_string).collect(),
             used_by: Vec::new(),
+            adopted: self.adopted.as_ref().map(|root| root.display().to_string()),
+            tier: if self.evicted.is_some() { ModelTier::Remote } else { ModelTier::Disk },
+            evicted: self.evicted.as_ref().map(|evicted| ModelEviction { at: evicted.at, why: evicted.why.clone() }),
+            resident: None,
+            used: None,
+            loads: ModelLoads::default(),
         }
     }
 }
@@ -131,6 +164,10 @@ mod tests {
             pulled: 0,
             verified: None,
             damaged: Vec::new(),
+            endpoint: None,
+            token_secret: None,
+            adopted: None,
+            evicted: None,
         };
         for text in ["hf:org/model", "hf:org/model@main", "hf:org/model@0123456", "hf:org/model@0123456789abcdef"] {
             assert!(record.is_meant(text), "{text}");

@@ -1,6 +1,6 @@
 //! The models of a server: pulls that go on whoever asked for them, and the cache that they fill.
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Weak};
@@ -12,12 +12,12 @@ use kip_host::clock::wall_millis;
 use kip_host::tasks;
 use kip_spec::Problem;
 use kip_spec::named_secret::SecretText;
-use kip_wire::{ModelInfo, ModelPull, ModelUsage, PullPhase};
+use kip_wire::{ModelInfo, ModelPull, PullPhase};
 use parking_lot::Mutex;
 use tokio::sync::{Mutex as AsyncMutex, watch};
 
 use crate::cache::{self, Cache};
-use crate::client::{Client, Endpoint, shown};
+use crate::client::{Client, Endpoint};
 use crate::digest::{Digest, Hasher, Sums, sha256_of};
 use crate::download::{Behaviour, Downloader, FileTarget, blocking};
 use crate::error::Error;
@@ -26,7 +26,9 @@ use crate::listing::Origin;
 use crate::path::FilePath;
 use crate::pattern;
 use crate::record::{Record, RecordedFile};
+use crate::room::{CacheLimits, Room};
 use crate::source::{Hub, Source};
+use crate::uses::UseBook;
 
 /// Files of a pull at once.
 const FILES: usize = 4;
@@ -42,8 +44,16 @@ pub struct Options {
     pub folder: PathBuf,
     /// Hubs in place of the usual ones.
     pub endpoints: BTreeMap<Hub, String>,
+    /// Stores of buckets, by `s3` and `oss`.
+    pub buckets: BTreeMap<String, String>,
     /// Bytes that stay free on the disk.
     pub reserve: u64,
+    /// What the cache may take.
+    pub limits: CacheLimits,
+    /// Functions run as other users than the server, and cannot read all that it can.
+    pub foreign_ids: bool,
+    /// Whether the files of a model are read into the page cache while an instance starts from it.
+    pub prefetch: bool,
     /// The file of certificates that are trusted, in place of the system's.
     pub certificates: Option<PathBuf>,
     /// How downloads behave.
@@ -59,20 +69,35 @@ pub struct Request {
     pub endpoint: Option<String>,
     /// A token for this address.
     pub token: Option<SecretText>,
+    /// The secret of the server that the token comes from.
+    pub token_secret: Option<String>,
     /// Patterns of files; all files if empty.
     pub include: Vec<String>,
+    /// The commit that is wanted: another one is an error.
+    pub commit: Option<String>,
+}
+
+impl Request {
+    /// All files of a source.
+    pub fn of(source: Source) -> Self {
+        Self { source, endpoint: None, token: None, token_secret: None, include: Vec::new(), commit: None }
+    }
 }
 
 /// The models of a server. Cheap to clone.
 #[derive(Debug, Clone)]
 pub struct Models {
-    shared: Arc<Shared>,
+    pub(crate) shared: Arc<Shared>,
 }
 
 #[derive(Debug)]
-struct Shared {
-    options: Options,
-    cache: Arc<Cache>,
+pub(crate) struct Shared {
+    pub(crate) options: Options,
+    pub(crate) cache: Arc<Cache>,
+    pub(crate) uses: Arc<UseBook>,
+    pub(crate) room: Room,
+    /// Adopted models that are being verified.
+    pub(crate) verifying: Mutex<BTreeSet<String>>,
     downloader: Downloader,
     pulls: Mutex<Pulls>,
     /// A lock for each content that is downloaded: a second pull of it waits for the first.
@@ -129,6 +154,7 @@ impl Pull {
         own.source == request.source
             && own.endpoint == request.endpoint
             && own.include == request.include
+            && own.commit == request.commit
             && !self.is_over()
     }
 }
@@ -141,7 +167,16 @@ impl Models {
     pub fn open(options: Options) -> Result<Self, Error> {
         let cache = Arc::new(Cache::open(&options.folder)?);
         let downloader = Downloader::new(Client::new(options.certificates.clone()), options.behaviour.clone());
-        let shared = Shared { options, cache, downloader, pulls: Mutex::default(), contents: Mutex::default() };
+        let shared = Shared {
+            uses: Arc::new(UseBook::open(options.folder.join("uses.json"))),
+            room: Room::default(),
+            verifying: Mutex::default(),
+            options,
+            cache,
+            downloader,
+            pulls: Mutex::default(),
+            contents: Mutex::default(),
+        };
         Ok(Self { shared: Arc::new(shared) })
     }
 
@@ -176,6 +211,7 @@ impl Models {
 
     /// A pull runs to its end or to its cancellation; either way what was written stays for the next one.
     async fn run(&self, pull: &Pull) {
+        let _hold = self.hold(&pull.request.source);
         let mut cancelled = pull.cancelled.subscribe();
         let done = tokio::select! {
             done = self.bring(pull) => done,
@@ -192,6 +228,7 @@ impl Models {
                 Err(error) => PullState::Failed { files, total, error },
             };
         });
+        self.shared.room.look();
         let info = pull.info();
         match &info.error {
             None => tracing::info!(source, model = info.model, bytes = info.total, "a model was pulled"),
@@ -207,7 +244,10 @@ impl Models {
                 set.map_or_else(|| hub.endpoint().to_owned(), String::clone)
             }
             (Source::Url(url), None) => url.clone(),
-            (Source::Path(_), None) => String::new(),
+            (Source::Path(_) | Source::Adopted(_), None) => String::new(),
+            (Source::Bucket { scheme, .. }, None) => {
+                self.shared.options.buckets.get(*scheme).map_or_else(String::new, String::clone)
+            }
         };
         let base = base.trim_end_matches('/').to_owned();
         Origin { source: request.source.clone(), endpoint: Endpoint { base, token: request.token.clone() } }
@@ -218,19 +258,31 @@ impl Models {
     /// # Errors
     /// When the source does not answer, or has no such model.
     pub async fn describe(&self, request: &Request) -> Result<Listing, Error> {
-        let listing = self.origin(request).listing(&self.shared.downloader.client, BRIEF).await?;
-        chosen(listing, request)
+        let listing = match &request.source {
+            Source::Adopted(_) => self.adopted_listing(&request.source)?,
+            _ => self.origin(request).listing(&self.shared.downloader.client, BRIEF).await?,
+        };
+        chosen(listing, request, &BTreeSet::new())
     }
 
     async fn bring(&self, pull: &Pull) -> Result<Record, Error> {
         let request = &pull.request;
         let origin = self.origin(request);
         let patience = self.shared.downloader.behaviour.patience;
-        let listing = origin.listing(&self.shared.downloader.client, patience).await?;
-        let listing = chosen(listing, request)?;
+        let listing = match &request.source {
+            Source::Adopted(_) => self.adopted_listing(&request.source)?,
+            _ => origin.listing(&self.shared.downloader.client, patience).await?,
+        };
+        if let Some(commit) =
+            request.commit.as_ref().filter(|commit| !listing.commit.is_empty() && **commit != listing.commit)
+        {
+            return Err(Error::Moved { model: request.source.name(), commit: commit.clone(), present: listing.commit });
+        }
+        let again = self.lost_files(&request.source.name(), &listing.commit);
+        let listing = chosen(listing, request, &again)?;
         let (files, total) = (listing.files.len() as u64, listing.size());
         pull.state.send_replace(PullState::Downloading { files, total });
-        self.check_room(&origin, &listing)?;
+        self.make_room_for(&origin, &listing).await?;
         // A content that another caller removes between its download and its link is brought again.
         for _ in 0..3 {
             pull.received.store(0, Ordering::Relaxed);
@@ -262,15 +314,20 @@ impl Models {
             _ => listing.commit.clone(),
         };
         let before = self.shared.cache.record(&source, &commit);
+        let root = before.as_ref().and_then(|before| before.adopted.clone());
         let (mut all, mut revisions, pinned) = match before {
+            // What the source does not have any more is gone with an eviction.
+            Some(before) if before.evicted.is_some() => (Vec::new(), before.revisions, before.pinned),
             Some(before) => (before.files, before.revisions, before.pinned),
             None => (Vec::new(), Vec::new(), false),
         };
         all.retain(|old| !files.iter().any(|new| new.path == old.path));
         all.extend(files);
         all.sort_by(|one, other| one.path.cmp(&other.path));
-        if let Some(revision) =
-            request.source.revision().filter(|revision| !revisions.iter().any(|known| known == revision))
+        if let Some(revision) = request
+            .source
+            .revision()
+            .filter(|revision| *revision != commit && !revisions.iter().any(|known| known == revision))
         {
             revisions.push(revision.to_owned());
         }
@@ -280,12 +337,23 @@ impl Models {
             revisions,
             licence: listing.licence.clone(),
             task: listing.task.clone(),
-            files: all,
             pinned,
             pulled: wall_millis(),
             verified: None,
             damaged: Vec::new(),
+            endpoint: request.endpoint.clone(),
+            token_secret: request.token_secret.clone(),
+            adopted: root.or_else(|| self.root_of(&all)),
+            evicted: None,
+            files: all,
         }
+    }
+
+    /// The folder that was adopted of which some of these files are.
+    fn root_of(&self, files: &[RecordedFile]) -> Option<PathBuf> {
+        let place = files.iter().find_map(|file| file.place.as_ref())?;
+        let mut roots = self.shared.cache.records().into_iter().filter_map(|record| record.adopted);
+        roots.find(|root| place.starts_with(root))
     }
 
     /// Brings one content into the cache, or finds it there.
@@ -300,11 +368,18 @@ impl Models {
             Some(digest) => digest.file_name(),
             None => format!(
                 "address-{}",
-                &sha256_of(format!("{}@{commit}", origin.address(commit, &file.path)).as_bytes())[..32]
+                &sha256_of(format!("{} {}@{commit}", origin.source.name(), file.path).as_bytes())[..32]
             ),
         };
         let lock = self.lock(&name);
         let _one = lock.lock().await;
+        if let Some(adopted) = self.adopted_content(origin, &file).await? {
+            pull.received.fetch_add(file.size, Ordering::Relaxed);
+            return Ok(adopted);
+        }
+        if let Source::Adopted(source) = &origin.source {
+            return Err(Error::NotCached(source.clone()));
+        }
         // Without a digest, the same commit of the same address is the same content.
         let recorded = || {
             let record = self.shared.cache.record(&origin.source.name(), commit)?;
@@ -324,7 +399,7 @@ impl Models {
             }
             None => self.fetch(origin, commit, &file, &name, pull).await?,
         };
-        Ok(RecordedFile { path: file.path, size: file.size, sha256: sums.sha256, git: sums.git })
+        Ok(RecordedFile { path: file.path, size: file.size, sha256: sums.sha256, git: sums.git, place: None })
     }
 
     async fn fetch(
@@ -353,7 +428,12 @@ impl Models {
             digest: file.digest.clone(),
             tag: commit.to_owned(),
         };
-        self.shared.downloader.file(&wanted, &origin.endpoint, &part, known, &pull.received).await
+        // The address of an object is signed; what signs it is no token to show.
+        let endpoint = match &origin.source {
+            Source::Bucket { .. } => Endpoint { base: origin.endpoint.base.clone(), token: None },
+            _ => origin.endpoint.clone(),
+        };
+        self.shared.downloader.file(&wanted, &endpoint, &part, known, &pull.received).await
     }
 
     fn lock(&self, name: &str) -> Arc<AsyncMutex<()>> {
@@ -365,24 +445,6 @@ impl Models {
         let lock = Arc::new(AsyncMutex::new(()));
         contents.insert(name.to_owned(), Arc::downgrade(&lock));
         lock
-    }
-
-    /// The disk is asked before the first byte.
-    fn check_room(&self, origin: &Origin, listing: &Listing) -> Result<(), Error> {
-        let cache = &self.shared.cache;
-        let missing = |file: &ListedFile| match &file.digest {
-            Some(digest) if cache.content(digest, file.size).is_some() => 0,
-            Some(digest) => file.size.saturating_sub(crate::partial::bytes_of(&cache.partial(&digest.file_name()))),
-            None => file.size,
-        };
-        let missing = listing.files.iter().map(missing).fold(0, u64::saturating_add);
-        let needed = missing.saturating_add(self.shared.options.reserve);
-        let free = kip_host::disk::space(cache.folder()).map_err(|error| Error::cache(cache.folder(), &error))?.free;
-        if missing > 0 && needed > free {
-            tracing::debug!(source = shown(&origin.source.to_string()), needed, free, "no room for a model");
-            return Err(Error::NoRoom { needed, free, folder: cache.folder().to_owned() });
-        }
-        Ok(())
     }
 
     /// Waits until a pull is over: the model's record, or why there is none.
@@ -398,6 +460,11 @@ impl Models {
             Ok(PullState::Failed { error, .. }) => Err(error),
             _ => Err(Error::Cancelled),
         }
+    }
+
+    /// Whether a pull is under way.
+    pub(crate) fn pulls_run(&self) -> bool {
+        self.shared.pulls.lock().all.values().any(|pull| !pull.is_over())
     }
 
     /// The pulls, newest first.
@@ -432,7 +499,9 @@ impl Models {
 
     /// A model as the API shows it.
     pub fn info(&self, record: &Record) -> ModelInfo {
-        record.info(&self.folder(record))
+        let uses = self.shared.uses.of(&record.key());
+        let used = Some(uses.used).filter(|used| *used > 0);
+        ModelInfo { used, loads: uses.loads, ..record.info(&self.folder(record)) }
     }
 
     /// The folder with a model's files.
@@ -454,6 +523,7 @@ impl Models {
     /// When the disk fails.
     pub async fn remove(&self, record: Record) -> Result<(), Error> {
         let cache = self.shared.cache.clone();
+        self.shared.uses.forget(&record.key());
         in_cache(&self.shared.cache, move || cache.remove(&record)).await
     }
 
@@ -473,38 +543,47 @@ impl Models {
     /// # Errors
     /// When the disk fails.
     pub async fn verify(&self, record: Record) -> Result<ModelInfo, Error> {
+        if record.evicted.is_some() {
+            return Err(Error::Evicted(record.id()));
+        }
         let cache = self.shared.cache.clone();
         let verified = in_cache(&self.shared.cache, move || {
-            let differs = |file: &&RecordedFile| {
-                let found = cache::sums_of(&cache.blob(&file.sha256));
-                found.map_or(true, |(sums, size)| sums.sha256 != file.sha256 || size != file.size)
-            };
-            let damaged: Vec<RecordedFile> = record.files.iter().filter(differs).cloned().collect();
+            let (mut damaged, mut files) = (Vec::new(), Vec::new());
+            for (file, placed) in record.files.iter().zip(cache.placed(&record)) {
+                let path = if file.place.is_some() { placed.path } else { cache.blob(&file.sha256) };
+                let fits = |sums: &Sums| {
+                    (file.sha256.is_empty() || sums.sha256 == file.sha256)
+                        && (file.git.is_empty() || sums.git == file.git)
+                };
+                match cache::sums_of(&path) {
+                    // What was not known before is from now on.
+                    Ok((sums, size)) if size == file.size && fits(&sums) => {
+                        files.push(RecordedFile { sha256: sums.sha256, git: sums.git, ..file.clone() });
+                    }
+                    _ => {
+                        damaged.push(file.clone());
+                        files.push(file.clone());
+                    }
+                }
+            }
             let paths: Vec<FilePath> = damaged.iter().map(|file| file.path.clone()).collect();
             let changed = cache.change(&record, |record| {
                 record.verified = Some(wall_millis());
                 record.damaged = paths;
+                record.files = files;
             })?;
             cache.drop_contents(&damaged);
             Ok(changed)
         });
         Ok(self.info(&verified.await?))
     }
-
-    /// What the cache takes.
-    ///
-    /// # Errors
-    /// When the disk fails.
-    pub async fn usage(&self) -> Result<ModelUsage, Error> {
-        let cache = self.shared.cache.clone();
-        in_cache(&self.shared.cache, move || cache.usage()).await
-    }
 }
 
 /// The files of a listing that a request wants.
-fn chosen(mut listing: Listing, request: &Request) -> Result<Listing, Error> {
+fn chosen(mut listing: Listing, request: &Request, again: &BTreeSet<FilePath>) -> Result<Listing, Error> {
     if !request.include.is_empty() {
-        listing.files.retain(|file| request.include.iter().any(|one| pattern::fits(one, file.path.as_str())));
+        let fits = |path: &FilePath| request.include.iter().any(|one| pattern::fits(one, path.as_str()));
+        listing.files.retain(|file| fits(&file.path) || again.contains(&file.path));
     }
     if listing.files.is_empty() {
         return Err(Error::Empty { source_name: request.source.to_string() });
@@ -513,7 +592,7 @@ fn chosen(mut listing: Listing, request: &Request) -> Result<Listing, Error> {
 }
 
 /// Work of the cache, away from the runtime's threads.
-async fn in_cache<T: Send + 'static>(
+pub(crate) async fn in_cache<T: Send + 'static>(
     cache: &Cache,
     work: impl FnOnce() -> Result<T, Error> + Send + 'static,
 ) -> Result<T, Error> {

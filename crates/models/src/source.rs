@@ -55,6 +55,17 @@ pub enum Source {
     Url(String),
     /// A folder or a file of this host, absolute.
     Path(PathBuf),
+    /// Objects of a bucket.
+    Bucket {
+        /// `s3` or `oss`.
+        scheme: &'static str,
+        /// The bucket.
+        bucket: String,
+        /// One object, or a prefix that ends in `/`; all of the bucket if empty.
+        key: String,
+    },
+    /// A model of another program, which only adoption brings: `ollama:name:tag`.
+    Adopted(String),
 }
 
 /// Text that is no source.
@@ -75,6 +86,8 @@ impl Source {
             Self::Hub { hub, repository, .. } => format!("{}:{repository}", hub.prefix()),
             Self::Url(url) => url.clone(),
             Self::Path(path) => path.display().to_string(),
+            Self::Adopted(name) => name.clone(),
+            Self::Bucket { scheme, bucket, key } => format!("{scheme}://{bucket}/{key}"),
         }
     }
 
@@ -82,7 +95,7 @@ impl Source {
     pub fn revision(&self) -> Option<&str> {
         match self {
             Self::Hub { hub, revision, .. } => Some(revision.as_deref().unwrap_or_else(|| hub.default_revision())),
-            Self::Url(_) | Self::Path(_) => None,
+            Self::Url(_) | Self::Path(_) | Self::Bucket { .. } | Self::Adopted(_) => None,
         }
     }
 
@@ -96,7 +109,9 @@ impl Source {
         match self {
             Self::Hub { .. } if !is_revision(asked) => fail("a revision has letters, digits, `.`, `_`, `-` and `/`"),
             Self::Hub { hub, repository, .. } => Ok(Self::Hub { hub, repository, revision: Some(asked.to_owned()) }),
-            Self::Url(_) | Self::Path(_) => fail("only models of a hub have revisions"),
+            Self::Url(_) | Self::Path(_) | Self::Bucket { .. } | Self::Adopted(_) => {
+                fail("only models of a hub have revisions")
+            }
         }
     }
 }
@@ -130,10 +145,29 @@ impl FromStr for Source {
                 None => fail("the address cannot be read"),
             };
         }
+        for (prefix, scheme) in [("s3://", "s3"), ("oss://", "oss")] {
+            let Some(rest) = text.strip_prefix(prefix) else { continue };
+            let (bucket, key) = rest.split_once('/').unwrap_or((rest, ""));
+            let plain =
+                key.split('/').all(|part| part != "." && part != "..") && !key.contains("//") && !key.starts_with('/');
+            return match is_word(bucket) && plain {
+                true => Ok(Self::Bucket { scheme, bucket: bucket.to_owned(), key: key.to_owned() }),
+                false => fail("a bucket is s3://BUCKET/PREFIX/ or s3://BUCKET/KEY"),
+            };
+        }
         if text.starts_with('/') {
             return Ok(Self::Path(PathBuf::from(text)));
         }
         let Some((prefix, rest)) = text.split_once(':') else { return fail(FORMS) };
+        if prefix == "ollama" {
+            // The tag that is meant where none is named.
+            let whole = if rest.contains(':') { rest.to_owned() } else { format!("{rest}:latest") };
+            let is_name = whole.len() <= 255 && whole.split(['/', ':']).all(is_word);
+            return match is_name {
+                true => Ok(Self::Adopted(format!("ollama:{whole}"))),
+                false => fail("a model of Ollama is `ollama:name:tag`"),
+            };
+        }
         let hub = match prefix {
             "hf" | "huggingface" => Hub::HuggingFace,
             "modelscope" | "ms" => Hub::ModelScope,
@@ -174,6 +208,11 @@ mod tests {
         }
         assert_eq!("huggingface:a/b".parse::<Source>().unwrap().name(), "hf:a/b");
         assert_eq!("ms:a/b".parse::<Source>().unwrap().revision(), Some("master"));
+        for text in ["s3://models/llm/", "oss://b/a/model.gguf"] {
+            assert_eq!(text.parse::<Source>().unwrap().to_string(), text);
+        }
+        assert_eq!("ollama:qwen2.5".parse::<Source>().unwrap().name(), "ollama:qwen2.5:latest");
+        assert_eq!("ollama:me/qwen:7b".parse::<Source>().unwrap().to_string(), "ollama:me/qwen:7b");
         assert!(matches!("https://example.com/m.gguf".parse(), Ok(Source::Url(_))));
         let pinned = "hf:a/b@x".parse::<Source>().unwrap().at(Some("main")).unwrap();
         assert_eq!(pinned.to_string(), "hf:a/b@main");
@@ -198,6 +237,13 @@ mod tests {
             "hf:a/b\n",
             "hf:a/.b",
             "hf:-a/b",
+            "ollama:",
+            "s3://",
+            "s3://a b/c",
+            "oss://b/../c",
+            "s3://b//c",
+            "ollama:../a:b",
+            "ollama:a:b/../c",
         ] {
             assert!(text.parse::<Source>().is_err(), "{text}");
         }

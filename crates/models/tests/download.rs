@@ -8,7 +8,7 @@ use std::os::unix::fs::PermissionsExt as _;
 use std::path::Path;
 use std::time::Duration;
 
-use kip_models::{Behaviour, Error, Models, Options, Record, Request};
+use kip_models::{Behaviour, CacheLimits, Error, Models, Options, Record, Request};
 use kip_spec::named_secret::SecretText;
 use kip_wire::PullPhase;
 use standin::{Faults, Hub, TOKEN, noise};
@@ -18,7 +18,11 @@ fn open(folder: &Path) -> Models {
     let options = Options {
         folder: folder.join("models"),
         endpoints: BTreeMap::new(),
+        buckets: BTreeMap::new(),
         reserve: 0,
+        limits: CacheLimits::default(),
+        prefetch: true,
+        foreign_ids: false,
         certificates: None,
         behaviour,
     };
@@ -30,7 +34,9 @@ fn request(hub: &Hub, source: &str) -> Request {
         source: source.parse().expect("a source"),
         endpoint: Some(hub.endpoint()),
         token: None,
+        token_secret: None,
         include: Vec::new(),
+        commit: None,
     }
 }
 
@@ -236,7 +242,7 @@ async fn an_address_and_a_folder_are_sources_too() {
     let large = add(&hub);
     let models = open(folder.path());
     let url = format!("http://{}/org/model/onnx/model.onnx", hub.storage);
-    let of_url = |url: &str| Request { source: url.parse().unwrap(), endpoint: None, token: None, include: Vec::new() };
+    let of_url = |url: &str| Request::of(url.parse().unwrap());
     let record = pull(&models, of_url(&url)).await.unwrap();
     assert!(std::fs::read(models.folder(&record).join("model.onnx")).unwrap() == large);
     hub.seen();
@@ -275,7 +281,11 @@ async fn the_disk_is_asked_before_the_first_byte() {
     let options = Options {
         folder: folder.path().join("models"),
         endpoints: BTreeMap::new(),
+        buckets: BTreeMap::new(),
         reserve: u64::MAX / 2,
+        limits: CacheLimits::default(),
+        prefetch: true,
+        foreign_ids: false,
         certificates: None,
         behaviour: Behaviour::default(),
     };

@@ -235,6 +235,7 @@ codes! {
     7032 JWT_CONFIG 400 "the JWT authentication of a trigger cannot be used";
     7033 NO_BUDGET 404 "there is no such budget";
     7034 NO_RECORDING 404 "nothing is recorded of the function";
+    7035 DESTINATION_REFUSED 403 "notifications do not go to this destination";
     8001 DATA_DIRECTORY_IN_USE 409 "another server uses this data directory";
     8002 ADDRESS_TAKEN 409 "the address is taken by another program";
     8003 DATA_DIRECTORY_UNUSABLE 500 "the data directory cannot be used";
@@ -286,6 +287,15 @@ codes! {
     9025 MODEL_NAME_TAKEN 409 "another function has this model name";
     9026 DEPLOYMENT_NOT_FOUND 404 "there is no such deployment of a model";
     9030 EJECT 409 "the app of a function cannot be ejected";
+    9040 MODEL_MISSING 503 "the files of the model that an instance needs are not there yet";
+    9041 MODEL_QUOTA 507 "the model does not fit into the quota of the cache";
+    9042 MODEL_MOVED 409 "the source has another commit of the model";
+    9043 MODEL_EVICTED 409 "the files of the model are not on the disk";
+    9044 MODEL_REWRITE 400 "the body cannot be changed as the name of its model says";
+    9045 MODEL_REWRITE_LIMIT 413 "the body is too large to be changed as the name of its model says";
+    9046 MODEL_ADOPTION 400 "nothing of the folder can be adopted";
+    9047 MODEL_ADOPTED 409 "the files of the model are another program's";
+    9048 MODEL_BUCKET 400 "the bucket cannot be read";
 }
 
 impl Code {

@@ -20,6 +20,19 @@ pub fn unescaped(text: &str) -> Vec<u8> {
     bytes
 }
 
+/// A text as one part of a path: all bytes but letters, digits and `-._~` in %-form.
+pub fn escaped(text: &str) -> String {
+    let mut written = String::with_capacity(text.len());
+    for byte in text.bytes() {
+        match byte {
+            b'-' | b'.' | b'_' | b'~' => written.push(char::from(byte)),
+            _ if byte.is_ascii_alphanumeric() => written.push(char::from(byte)),
+            _ => written.push_str(&format!("%{byte:02X}")),
+        }
+    }
+    written
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -30,6 +43,8 @@ mod tests {
             [("a%2Fb", "a/b"), ("%c3%A9", "é"), ("100%", "100%"), ("%2", "%2"), ("%+f%zz", "%+f%zz"), ("%252F", "%2F")]
         {
             assert_eq!(unescaped(text), bytes.as_bytes(), "{text}");
+            assert_eq!(unescaped(&escaped(bytes)), bytes.as_bytes(), "{bytes}");
         }
+        assert_eq!(escaped("Qwen/Qwen3 8.B"), "Qwen%2FQwen3%208.B");
     }
 }

@@ -7,6 +7,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::container::{Container, Mount};
 use crate::job::Job;
+use crate::model_name::NameRewrite;
 use crate::named_secret::SecretName;
 use crate::scaling::Scaling;
 use crate::sleep::{Canary, RungUse, SleepCalls};
@@ -88,6 +89,9 @@ pub struct FunctionSpec {
     /// Further names by which callers ask for its model, beside its own.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub names: Vec<ModelName>,
+    /// What some of these names do to the body of a request.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub rewrites: BTreeMap<ModelName, NameRewrite>,
     /// An administrator deployed it, so that its instances may write their working directory.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub owns_directory: bool,
@@ -130,6 +134,7 @@ impl FunctionSpec {
             ports: Vec::new(),
             idle_cpu: defaults::IDLE_CPU,
             names: Vec::new(),
+            rewrites: BTreeMap::new(),
             owns_directory: false,
             wake: None,
             pinned: false,

@@ -1,10 +1,32 @@
 //! Names of models as people write them: `Qwen/Qwen3-30B-A3B`, `qwen2.5:7b`.
 
+use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
 use std::str::FromStr;
 use std::sync::Arc;
 
 use serde::{Deserialize, Serialize};
+
+/// What a name does to the body of a request: a JSON object or a form.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct NameRewrite {
+    /// The value of `model` that the program gets.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub model: Option<String>,
+    /// Parameters that get these values, whatever the caller sends.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub set: BTreeMap<String, serde_json::Value>,
+    /// Parameters that are taken out.
+    #[serde(default, skip_serializing_if = "BTreeSet::is_empty")]
+    pub strip: BTreeSet<String>,
+}
+
+impl NameRewrite {
+    /// Whether a body stays as it is.
+    pub fn changes_nothing(&self) -> bool {
+        self.model.is_none() && self.set.is_empty() && self.strip.is_empty()
+    }
+}
 
 /// Text that is no name of a model.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
@@ -22,6 +44,12 @@ pub struct ModelName(Arc<str>);
 impl ModelName {
     /// The name as text.
     pub fn as_str(&self) -> &str {
+        &self.0
+    }
+}
+
+impl std::borrow::Borrow<str> for ModelName {
+    fn borrow(&self) -> &str {
         &self.0
     }
 }

@@ -306,6 +306,8 @@ pub trait ControlReader: Send + Sync + fmt::Debug {
     async fn codes(&self) -> Result<Vec<String>, Error>;
     /// The ids of the images that revisions use.
     async fn images(&self) -> Result<Vec<String>, Error>;
+    /// The revisions whose declarations contain one of these texts as they are written in JSON, with their functions.
+    async fn revisions_with(&self, texts: Vec<String>) -> Result<Vec<FunctionSpec>, Error>;
     /// All keys, by name.
     async fn keys(&self) -> Result<Vec<StoredKey>, Error>;
     /// The audit records that fit, newest first.

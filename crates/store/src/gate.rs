@@ -7,6 +7,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 
 use async_trait::async_trait;
 use bytes::Bytes;
+use kip_spec::function::FunctionSpec;
 use kip_spec::{FunctionName, VersionId};
 use tokio::sync::Semaphore;
 
@@ -188,6 +189,10 @@ impl ControlReader for GatedControl {
 
     async fn images(&self) -> Result<Vec<String>, Error> {
         self.store.images().await
+    }
+
+    async fn revisions_with(&self, texts: Vec<String>) -> Result<Vec<FunctionSpec>, Error> {
+        self.store.revisions_with(texts).await
     }
 
     async fn keys(&self) -> Result<Vec<StoredKey>, Error> {

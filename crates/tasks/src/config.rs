@@ -6,6 +6,8 @@ use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
+use crate::destination_rules::DestinationRules;
+
 /// Retries are at most this many, as in Function Compute.
 pub const MOST_RETRIES: u32 = 8;
 /// Retries where nothing else is said.
@@ -72,7 +74,7 @@ impl Destinations {
 pub struct Destination {
     /// `function:NAME`, `http://HOST/PATH`, `https://HOST/PATH`, or `file:/FOLDER`.
     pub destination: String,
-    /// What a webhook's signature is made with.
+    /// What a webhook's signatures are made with: a secret, or two in two lines while receivers change from the second to the first.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub secret: Option<String>,
 }
@@ -202,6 +204,8 @@ pub struct Options {
     pub holders: Option<Holders>,
     /// Tasks in a row that a tenant may have when its turn comes; 1 for those that are not here.
     pub weights: BTreeMap<String, u32>,
+    /// Where destinations may be.
+    pub destinations: DestinationRules,
     /// Tells our progress addresses from others'. At least 16 bytes nobody else knows.
     pub secret: Vec<u8>,
     /// The id of this server: claims carry it.
@@ -222,6 +226,7 @@ impl Default for Options {
             threads: 2,
             holders: None,
             weights: BTreeMap::new(),
+            destinations: DestinationRules::default(),
             secret: Vec::new(),
             server: String::new(),
         }

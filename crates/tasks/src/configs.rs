@@ -1,6 +1,7 @@
 //! What is kept for functions and their qualifiers: asked for, changed, taken away.
 
 use crate::config::{AsyncConfig, LATEST};
+use crate::destination_rules::DestinationRules;
 use crate::error::Error;
 use crate::shared::{Shared, Tasks};
 
@@ -18,6 +19,11 @@ impl Tasks {
             .iter()
             .map(|((function, qualifier), config)| (function.clone(), qualifier.clone(), config.clone()))
             .collect()
+    }
+
+    /// Where destinations may be.
+    pub fn destination_rules(&self) -> &DestinationRules {
+        &self.shared.options.destinations
     }
 
     /// Keeps a configuration for tasks that come in from now on; none takes it away.

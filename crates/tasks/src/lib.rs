@@ -10,6 +10,7 @@
 mod commits;
 pub mod config;
 mod configs;
+mod destination_rules;
 mod dispatch;
 pub mod envelope;
 mod error;
@@ -38,6 +39,7 @@ pub mod tenant;
 mod tests;
 pub mod view;
 
+pub use destination_rules::DestinationRules;
 pub use dispatch::{EXIT, INTERRUPTED};
 pub use error::Error;
 pub use headers::is_async;

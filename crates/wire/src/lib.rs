@@ -37,8 +37,9 @@ pub use image::{ImageInfo, ImageList, ImageName, PullInfo};
 pub use job::{JobInfo, JobRun, ScheduleInfo, SkippedRun};
 pub use keys::{KeyAnswer, KeyInfo, KeyRotation, KeySettings, Role};
 pub use model::{
-    DeploymentPhase, ModelDeployment, ModelDeploymentInfo, ModelFile, ModelInfo, ModelList, ModelPlan, ModelPull,
-    ModelQuestion, ModelRequest, ModelSize, ModelUsage, PresetInfo, PullPhase,
+    AdoptedModels, DeploymentPhase, LoadFigures, ModelAdoption, ModelDeployment, ModelDeploymentInfo, ModelEviction,
+    ModelFile, ModelInfo, ModelList, ModelLoads, ModelPlan, ModelPrefetch, ModelPull, ModelQuestion, ModelRequest,
+    ModelSize, ModelTier, ModelUsage, PresetInfo, PullPhase, RefusedModel,
 };
 pub use pool::{PoolHost, PoolStatus};
 pub use provision::{PolicyStatus, Provision};

@@ -32,8 +32,104 @@ pub struct ModelInfo {
     pub verified: Option<i64>,
     /// Files whose content is damaged.
     pub damaged: Vec<String>,
-    /// Functions that use it.
+    /// Functions with a version that uses it: one that serves, that can be rolled back to, that an alias points at, or that is kept.
     pub used_by: Vec<String>,
+    /// The folder of another program in which its files are, if it was adopted.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub adopted: Option<String>,
+    /// Where its files are.
+    pub tier: ModelTier,
+    /// When its files were removed from the disk and why, if they were.
+    pub evicted: Option<ModelEviction>,
+    /// Bytes of its files that are in the page cache; only where that was asked for and can be found out.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub resident: Option<u64>,
+    /// When an instance was last started from it, milliseconds since 1970.
+    pub used: Option<i64>,
+    /// Starts of instances from it, by where its files were.
+    pub loads: ModelLoads,
+}
+
+/// A folder of another program whose models are to be used where they are.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, schemars::JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct ModelAdoption {
+    /// An absolute path of the server's host.
+    pub folder: String,
+}
+
+/// What was adopted.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, schemars::JsonSchema)]
+pub struct AdoptedModels {
+    /// The models.
+    pub adopted: Vec<ModelInfo>,
+    /// What looks like a model and was not taken.
+    pub refused: Vec<RefusedModel>,
+}
+
+/// Something that looks like a model and was not taken.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, schemars::JsonSchema)]
+pub struct RefusedModel {
+    /// Where it is.
+    pub place: String,
+    /// The reason.
+    pub why: String,
+}
+
+/// Where the files of a model are.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize, schemars::JsonSchema)]
+#[serde(rename_all = "snake_case")]
+pub enum ModelTier {
+    /// In the page cache.
+    Memory,
+    /// On the disk.
+    Disk,
+    /// At their source only: they were evicted.
+    Remote,
+}
+
+/// When the files of a model were removed from the disk, and why.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, schemars::JsonSchema)]
+pub struct ModelEviction {
+    /// Milliseconds since 1970.
+    pub at: i64,
+    /// The reason.
+    pub why: String,
+}
+
+/// Starts of instances from a model, by where its files were before.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize, schemars::JsonSchema)]
+pub struct ModelLoads {
+    /// In the page cache.
+    pub memory: LoadFigures,
+    /// On the disk.
+    pub disk: LoadFigures,
+    /// They had to be pulled again.
+    pub remote: LoadFigures,
+}
+
+/// Starts, and how long they took.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize, schemars::JsonSchema)]
+pub struct LoadFigures {
+    /// Starts that became ready.
+    pub starts: u64,
+    /// From the order to start until the program was ready, pulls included; all starts together, milliseconds.
+    pub total_ms: u64,
+}
+
+/// Files of a model that were read into the page cache.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, schemars::JsonSchema)]
+pub struct ModelPrefetch {
+    /// The model's id.
+    pub model: String,
+    /// Bytes of its files.
+    pub size: u64,
+    /// Bytes that were in the page cache before, if that can be found out.
+    pub before: Option<u64>,
+    /// Bytes that are in the page cache now.
+    pub resident: Option<u64>,
+    /// Milliseconds that it took.
+    pub took_ms: u64,
 }
 
 /// A file of a model.
@@ -137,6 +233,12 @@ pub struct ModelUsage {
     pub partial: u64,
     /// Bytes that are free on the disk.
     pub free: u64,
+    /// Bytes that the cache may take, if there is a limit.
+    pub quota: Option<u64>,
+    /// Above so many bytes, models are evicted.
+    pub high: Option<u64>,
+    /// Until the cache takes at most so many bytes.
+    pub low: Option<u64>,
     /// The models, the largest first.
     pub models: Vec<ModelSize>,
 }
@@ -150,6 +252,9 @@ pub struct ModelSize {
     pub size: u64,
     /// Bytes that its removal would free: no other model has these contents.
     pub own: u64,
+    /// Why it is not evicted, if it is not: `pinned`, or the functions that need it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub kept_for: Option<String>,
 }
 
 /// A model that is to be served.

@@ -14,6 +14,7 @@ use prometheus_client::metrics::MetricType;
 use prometheus_client::registry::Unit;
 
 use super::device;
+use super::model::ModelFigures;
 
 /// Everything that one scrape shows.
 #[derive(Debug)]
@@ -31,6 +32,7 @@ pub(super) struct Scrape {
     pub(super) tasks: Summary,
     pub(super) devices: Vec<DeviceStatus>,
     pub(super) budgets: Vec<kip_wire::Budget>,
+    pub(super) models: ModelFigures,
 }
 
 /// One family. Names are without the unit and without `_total`, which the encoder adds.
@@ -427,6 +429,54 @@ pub(super) const FAMILIES: &[Family] = &[
             }
             Ok(())
         },
+    },
+    Family {
+        name: "kip_model_starts",
+        unit: None,
+        kind: MetricType::Counter,
+        labels: "model, tier",
+        help: "Starts of instances from a model of the cache, by where its files were: memory (the page cache), disk, or remote (they were pulled again).",
+        write: |scrape, out| {
+            scrape
+                .models
+                .each_tier(out, |figures, family| family.encode_counter::<NoLabelSet, _, u64>(&figures.starts, None))
+        },
+    },
+    Family {
+        name: "kip_model_load",
+        unit: Some(Unit::Seconds),
+        kind: MetricType::Counter,
+        labels: "model, tier",
+        help: "Time of these starts until their programs were ready.",
+        write: |scrape, out| {
+            scrape.models.each_tier(out, |figures, family| {
+                family.encode_counter::<NoLabelSet, _, u64>(&(figures.total_ms as f64 / 1_000.0), None)
+            })
+        },
+    },
+    Family {
+        name: "kip_model_evictions",
+        unit: None,
+        kind: MetricType::Counter,
+        labels: "",
+        help: "Models whose files were removed from the disk since the server started.",
+        write: |scrape, out| out.encode_counter::<NoLabelSet, _, u64>(&scrape.models.evictions, None),
+    },
+    Family {
+        name: "kip_model_cache",
+        unit: Some(Unit::Bytes),
+        kind: MetricType::Gauge,
+        labels: "",
+        help: "What the model cache takes on the disk.",
+        write: |scrape, out| out.encode_gauge(&signed(scrape.models.taken)),
+    },
+    Family {
+        name: "kip_model_cache_quota",
+        unit: Some(Unit::Bytes),
+        kind: MetricType::Gauge,
+        labels: "",
+        help: "What it may take, if there is a limit; else 0.",
+        write: |scrape, out| out.encode_gauge(&signed(scrape.models.quota)),
     },
     Family {
         name: "kip_records_dropped",

@@ -94,6 +94,8 @@ async fn carry_out(api: &Api, who: &Requester, asked: &ModelDeployment, id: u64)
     });
     install(api, &draft).await?;
     note(&|info| info.phase = DeploymentPhase::Downloading);
+    // Until a version is stored, nobody else knows that the model is needed.
+    let _hold = services.models.hold(&draft.request.source);
     let record = download(api, &draft, &|received| note(&|info| info.received = received)).await?;
     note(&|info| {
         info.received = info.total;
@@ -122,10 +124,10 @@ async fn install(api: &Api, draft: &DeploymentDraft) -> ApiResult<()> {
 
 /// Brings the files. What is on this host already is used where it is.
 async fn download(api: &Api, draft: &DeploymentDraft, progress: &(dyn Fn(u64) + Sync)) -> ApiResult<Option<Record>> {
-    if matches!(draft.request.source, Source::Path(_)) {
-        return Ok(None);
-    }
     let models = &api.models()?.models;
+    if let Source::Path(path) = &draft.request.source {
+        return Ok(models.adopted_at(path));
+    }
     let pull = models.pull(draft.request.clone());
     let mut done = std::pin::pin!(models.pulled(pull.id));
     loop {
@@ -157,7 +159,9 @@ async fn declare(
             (path.parent().unwrap_or(path).to_owned(), name)
         }
         (Source::Path(path), None) => (path.clone(), draft.choice.entry.as_ref().map(ToString::to_string)),
-        (Source::Hub { .. } | Source::Url(_), None) => return Err(bad_request("the model has no files here")),
+        (Source::Hub { .. } | Source::Url(_) | Source::Bucket { .. } | Source::Adopted(_), None) => {
+            return Err(bad_request("the model has no files here"));
+        }
     };
     let (engines, preset) = (services.engines.clone(), draft.choice.preset.clone());
     let app = kip_host::tasks::blocking("app of a preset", move || engines.app(&preset)).await;

@@ -9,22 +9,50 @@ mod services;
 use axum::Json;
 use axum::extract::State;
 use axum::extract::rejection::JsonRejection;
-use kip_models::Error;
+use kip_models::{Error, Models};
 use kip_spec::{Problem, code};
-use kip_wire::{ModelInfo, ModelList, ModelPull, ModelRequest, ModelUsage};
+use kip_wire::{
+    AdoptedModels, ModelAdoption, ModelInfo, ModelList, ModelPrefetch, ModelPull, ModelRequest, ModelTier, ModelUsage,
+    RefusedModel,
+};
 
 pub use self::services::ModelServices;
 use self::services::{failed, taken};
 
-use crate::Api;
 use crate::error::ApiResult;
-use crate::extract::Path;
+use crate::extract::{Path, Query};
 use crate::guard::Requester;
+use crate::{Api, bad_request};
 
-pub(crate) async fn list(State(api): State<Api>, who: Requester) -> ApiResult<Json<ModelList>> {
+/// What is shown of models beside what is known anyway.
+#[derive(Debug, Clone, Default, serde::Deserialize, schemars::JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct ModelQuery {
+    /// Bytes of each model that are in the page cache: all its pages are looked at.
+    #[serde(default)]
+    residency: bool,
+}
+
+pub(crate) async fn list(
+    State(api): State<Api>,
+    who: Requester,
+    Query(query): Query<ModelQuery>,
+) -> ApiResult<Json<ModelList>> {
     let models = &api.models()?.models;
-    let list = models.list().into_iter().map(|info| api.with_users(&who, info)).collect();
+    let mut list = api.with_users(&who, models.list()).await?;
+    if query.residency {
+        for info in &mut list {
+            *info = with_residency(models, info.clone()).await;
+        }
+    }
     Ok(Json(ModelList { models: list, pulls: models.pulls() }))
+}
+
+async fn with_residency(models: &Models, info: ModelInfo) -> ModelInfo {
+    let Ok(record) = models.find(&info.id) else { return info };
+    let resident = models.resident(&record).await;
+    let whole = resident.is_some_and(|resident| resident >= info.size) && info.size > 0;
+    ModelInfo { resident, tier: if whole { ModelTier::Memory } else { info.tier }, ..info }
 }
 
 pub(crate) async fn show(
@@ -34,7 +62,67 @@ pub(crate) async fn show(
 ) -> ApiResult<Json<ModelInfo>> {
     let models = &api.models()?.models;
     let record = models.find(&model).map_err(failed)?;
-    Ok(Json(api.with_users(&who, models.info(&record))))
+    let info = api.one_with_users(&who, models.info(&record)).await?;
+    Ok(Json(with_residency(models, info).await))
+}
+
+pub(crate) async fn prefetch(
+    State(api): State<Api>,
+    who: Requester,
+    Path(model): Path<String>,
+) -> ApiResult<Json<ModelPrefetch>> {
+    let models = &api.models()?.models;
+    let record = models.find(&model).map_err(failed)?;
+    who.changes(record.id());
+    Ok(Json(models.prefetch(record).await.map_err(failed)?))
+}
+
+pub(crate) async fn evict(
+    State(api): State<Api>,
+    who: Requester,
+    Path(model): Path<String>,
+) -> ApiResult<Json<ModelInfo>> {
+    let models = &api.models()?.models;
+    let record = models.find(&model).map_err(failed)?;
+    let info = models.info(&record);
+    who.changes(info.id.clone());
+    let functions: Vec<String> = api.control.live_users(std::path::Path::new(&info.folder)).into_iter().collect();
+    if !functions.is_empty() {
+        return Err(failed(Error::InUse { model: info.id, functions }));
+    }
+    if record.adopted.is_some() {
+        return Err(failed(Error::Adopted(info.id)));
+    }
+    require_unpinned(&info)?;
+    models.evict(record.clone()).await.map_err(failed)?;
+    let record = models.find(&record.id()).map_err(failed)?;
+    Ok(Json(api.one_with_users(&who, models.info(&record)).await?))
+}
+
+pub(crate) async fn adopt(
+    State(api): State<Api>,
+    who: Requester,
+    Json(asked): Json<ModelAdoption>,
+) -> ApiResult<Json<AdoptedModels>> {
+    who.changes(asked.folder.clone());
+    let folder = std::path::PathBuf::from(&asked.folder);
+    if !folder.is_absolute() {
+        return Err(bad_request(format!("`{}` is no absolute path of the server's host", asked.folder)));
+    }
+    let models = &api.models()?.models;
+    let done = models.adopt(folder).await.map_err(failed)?;
+    let adopted = done.adopted.iter().map(|record| models.info(record)).collect();
+    let refused = done.refused.into_iter().map(|(place, why)| RefusedModel { place: place.display().to_string(), why });
+    Ok(Json(AdoptedModels { adopted: api.with_users(&who, adopted).await?, refused: refused.collect() }))
+}
+
+fn require_unpinned(info: &ModelInfo) -> ApiResult<()> {
+    match info.pinned {
+        false => Ok(()),
+        true => Err(Problem::new(code::MODEL_IN_USE, format!("the model `{}` is pinned", info.id))
+            .hint(format!("take the pin away first: kip model unpin {}", info.source))
+            .into()),
+    }
 }
 
 pub(crate) async fn usage(State(api): State<Api>) -> ApiResult<Json<ModelUsage>> {
@@ -70,15 +158,13 @@ pub(crate) async fn remove(
     let record = models.find(&model).map_err(failed)?;
     let info = models.info(&record);
     who.changes(info.id.clone());
-    let functions = api.users_of(&info.folder);
-    if !functions.is_empty() {
+    let folder = std::path::PathBuf::from(&info.folder);
+    let users = api.control.model_users(std::slice::from_ref(&folder)).await?;
+    if let Some(functions) = users.get(&folder) {
+        let functions = functions.iter().cloned().collect();
         return Err(failed(Error::InUse { model: info.id, functions }));
     }
-    if info.pinned {
-        return Err(Problem::new(code::MODEL_IN_USE, format!("the model `{}` is pinned", info.id))
-            .hint(format!("take the pin away first: kip model unpin {}", info.source))
-            .into());
-    }
+    require_unpinned(&info)?;
     models.remove(record).await.map_err(failed)?;
     Ok(Json(info))
 }
@@ -91,7 +177,7 @@ pub(crate) async fn verify(
     let models = &api.models()?.models;
     let record = models.find(&model).map_err(failed)?;
     who.changes(record.id());
-    Ok(Json(api.with_users(&who, models.verify(record).await.map_err(failed)?)))
+    Ok(Json(api.one_with_users(&who, models.verify(record).await.map_err(failed)?).await?))
 }
 
 pub(crate) async fn pin(
@@ -114,5 +200,5 @@ async fn set_pin(api: &Api, who: &Requester, model: &str, pinned: bool) -> ApiRe
     let models = &api.models()?.models;
     let record = models.find(model).map_err(failed)?;
     who.changes(record.id());
-    Ok(Json(api.with_users(who, models.pin(record, pinned).await.map_err(failed)?)))
+    Ok(Json(api.one_with_users(who, models.pin(record, pinned).await.map_err(failed)?).await?))
 }

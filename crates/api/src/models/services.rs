@@ -8,7 +8,6 @@ use axum::extract::rejection::JsonRejection;
 use kip_models::engines::Engines;
 use kip_models::preset::Presets;
 use kip_models::{Error, Models, Request, Source};
-use kip_spec::function::{FunctionSpec, Program};
 use kip_spec::named_secret::{SecretName, SecretSource as _, SecretText};
 use kip_spec::{Problem, code};
 use kip_wire::{ModelInfo, ModelRequest};
@@ -21,7 +20,7 @@ use crate::{Api, bad_request};
 /// What the API needs of a server that serves models. Cheap to clone.
 #[derive(Debug, Clone)]
 pub struct ModelServices {
-    pub(super) models: Models,
+    pub(crate) models: Models,
     pub(super) engines: Engines,
     /// The folder of the user's presets.
     presets: PathBuf,
@@ -53,7 +52,7 @@ impl Api {
         self
     }
 
-    pub(super) fn models(&self) -> ApiResult<&ModelServices> {
+    pub(crate) fn models(&self) -> ApiResult<&ModelServices> {
         self.models.as_ref().ok_or_else(|| bad_request("this server has no models"))
     }
 
@@ -79,7 +78,8 @@ impl Api {
             (None, Some(name)) => Some(self.token(name)?),
             (None, None) => None,
         };
-        Ok(Request { source, endpoint: endpoint.clone(), token, include: include.clone() })
+        let (endpoint, token_secret, include) = (endpoint.clone(), token_secret.clone(), include.clone());
+        Ok(Request { source, endpoint, token, token_secret, include, commit: None })
     }
 
     fn token(&self, name: &str) -> ApiResult<SecretText> {
@@ -88,21 +88,20 @@ impl Api {
         Ok(self.secrets.reveal(&name).map_err(|_| missing().hint("`kip secret set NAME` sets it"))?)
     }
 
-    /// The functions whose serving version has files below a folder.
-    pub(super) fn users_of(&self, folder: &str) -> Vec<String> {
-        let uses = |spec: &FunctionSpec| match &spec.program {
-            Program::Model { path } => path.starts_with(folder),
-            Program::Command { argv, dir } => dir.starts_with(folder) || argv.iter().any(|word| word.contains(folder)),
-            Program::Image(container) => container.mounts.iter().any(|mount| mount.source.starts_with(folder)),
-        };
-        let functions = self.control.functions();
-        functions.iter().filter(|info| uses(&info.spec)).map(|info| info.name.to_string()).collect()
+    /// Models with the functions that need them, as far as the caller sees those.
+    pub(super) async fn with_users(&self, who: &Requester, mut infos: Vec<ModelInfo>) -> ApiResult<Vec<ModelInfo>> {
+        let folders: Vec<PathBuf> = infos.iter().map(|info| PathBuf::from(&info.folder)).collect();
+        let mut users = self.control.model_users(&folders).await?;
+        for (info, folder) in infos.iter_mut().zip(&folders) {
+            let functions = users.remove(folder).unwrap_or_default();
+            info.used_by = functions.into_iter().filter(|function| who.sees(function)).collect();
+        }
+        Ok(infos)
     }
 
-    pub(super) fn with_users(&self, who: &Requester, info: ModelInfo) -> ModelInfo {
-        let mut used_by = self.users_of(&info.folder);
-        used_by.retain(|function| who.sees(function));
-        ModelInfo { used_by, ..info }
+    pub(super) async fn one_with_users(&self, who: &Requester, info: ModelInfo) -> ApiResult<ModelInfo> {
+        let mut infos = self.with_users(who, vec![info]).await?;
+        infos.pop().ok_or_else(|| bad_request("there is no model"))
     }
 }
 

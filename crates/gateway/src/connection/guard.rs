@@ -17,6 +17,7 @@ use tokio::time::Sleep;
 
 use super::chunks::{ChunkPart, Chunks};
 use super::fault::Fault;
+use super::frames::{Flood, Frames};
 use super::head::{Framing, Limits, check, end_of_head};
 use super::state::{Decision, State};
 
@@ -27,6 +28,14 @@ const REFUSED_HEAD: &[u8] = b"KIP-REFUSED / HTTP/1.1\r\nhost: refused\r\nconnect
 const EARLY: usize = 16 << 10;
 /// What is read at once while a head is not complete.
 const PIECE: usize = 8 << 10;
+
+/// The smallest limit for the length of a frame (RFC 9113, section 6.5.2), which the parser has.
+const FRAME: usize = 16 << 10;
+/// HEADERS on the last stream that there can be, and CONTINUATION; both without an end.
+const CALM_HEAD: [u8; 9] = [0, 0, 0, 1, 0, 0x7f, 0xff, 0xff, 0xff];
+const CALM_PART: [u8; 9] = [0, 0, 0, 9, 0, 0x7f, 0xff, 0xff, 0xff];
+/// Parts that are more than the parser takes of the smallest head.
+const CALM_PARTS: usize = 16;
 
 /// How long a refused caller may go on sending before its connection is closed for good.
 const LINGER_MILLIS: u64 = 1_000;
@@ -62,6 +71,10 @@ enum Phase {
     Upgrade,
     /// Another protocol; nothing is looked at.
     Raw,
+    /// HTTP/2: only how many frames of which kind come.
+    Frames(Frames),
+    /// The parser of HTTP/2 gets a sequence of ours that makes it tell the caller to be calm, and then the end.
+    Calmed,
     /// A request of ours is the last one: its answer closes the connection. An end before that would take the answer away.
     Refused,
     /// A body is not what it should be: it breaks off, and the answer about that is the last one.
@@ -108,6 +121,8 @@ pub(crate) struct Guard<S: Socket> {
     cleared: BytesMut,
     /// Not looked at yet.
     held: BytesMut,
+    /// What the parser of HTTP/2 gets in place of a flood.
+    calm: BytesMut,
     /// How far the end of a head was looked for in `held`.
     searched: usize,
     wait: Wait,
@@ -163,6 +178,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin + Socket> Guard<S> {
             phase: Phase::Head,
             cleared: BytesMut::new(),
             held: read,
+            calm: BytesMut::new(),
             searched: 0,
             wait: Wait::Request,
             since: boot_millis(),
@@ -176,11 +192,27 @@ impl<S: AsyncRead + AsyncWrite + Unpin + Socket> Guard<S> {
         }
     }
 
-    /// A connection whose bytes are none of ours, with those that were read already.
-    pub(crate) fn raw(stream: S, read: BytesMut, bounds: Bounds) -> Self {
+    /// A connection of HTTP/2, with the bytes that were read already.
+    pub(crate) fn http2(stream: S, read: BytesMut, bounds: Bounds) -> Self {
         let mut guard = Self::new(stream, read, bounds, Arc::default());
-        guard.phase = Phase::Raw;
+        guard.phase = Phase::Frames(Frames::new(boot_millis()));
         guard
+    }
+
+    /// How much of a piece of frames may pass. Behind it, the parser gets what makes it end the connection with GOAWAY and ENHANCE_YOUR_CALM: a head that
+    /// goes on in more parts than it takes.
+    fn follow_frames(&mut self, piece: &[u8]) -> usize {
+        let Phase::Frames(frames) = &mut self.phase else { return piece.len() };
+        let Some(Flood { passes, content }) = frames.follow(piece, boot_millis) else { return piece.len() };
+        let parts = self.bounds.head.head / FRAME * 2 + CALM_PARTS;
+        self.calm.reserve(content.min(FRAME) + CALM_HEAD.len() * (parts + 1));
+        // A header that is through already gets content that means little; of a larger frame the parser takes the header alone for an error.
+        self.calm.extend((0..content.min(FRAME)).map(|at| u8::from(at == 3)));
+        self.calm.extend_from_slice(&CALM_HEAD);
+        (0..parts).for_each(|_| self.calm.extend_from_slice(&CALM_PART));
+        self.phase = Phase::Calmed;
+        tracing::debug!("a connection of HTTP/2 is ended: far more frames of control came than requests and data");
+        passes
     }
 
     fn refuse(&mut self, fault: Fault) {
@@ -233,7 +265,14 @@ impl<S: AsyncRead + AsyncWrite + Unpin + Socket> Guard<S> {
                 self.held.extend_from_slice(rest);
             }
             Phase::Raw => self.cleared.unsplit(self.held.split()),
-            Phase::Upgrade | Phase::Refused | Phase::Broken | Phase::Closed => {}
+            Phase::Frames(_) => {
+                let held = std::mem::take(&mut self.held);
+                let passes = self.follow_frames(&held);
+                self.cleared.extend_from_slice(&held[..passes]);
+                let calm = std::mem::take(&mut self.calm);
+                self.cleared.extend_from_slice(&calm);
+            }
+            Phase::Upgrade | Phase::Calmed | Phase::Refused | Phase::Broken | Phase::Closed => {}
         }
     }
 
@@ -295,6 +334,11 @@ impl<S: AsyncRead + AsyncWrite + Unpin + Socket> Guard<S> {
                 buffer.set_filled(start + passes);
             }
             Phase::Raw => {}
+            Phase::Frames(_) => {
+                let passes = self.follow_frames(piece);
+                buffer.set_filled(start + passes);
+                self.cleared = std::mem::take(&mut self.calm);
+            }
             // Anything else goes the long way.
             _ => {
                 self.held.extend_from_slice(piece);
@@ -310,7 +354,8 @@ impl<S: AsyncRead + AsyncWrite + Unpin + Socket> Guard<S> {
             Phase::Head if self.state.is_busy() => Wait::Nothing,
             Phase::Head => Wait::Request,
             Phase::Length(_) | Phase::Chunks(_) => Wait::Body,
-            Phase::Upgrade | Phase::Raw | Phase::Refused | Phase::Broken | Phase::Closed => Wait::Nothing,
+            Phase::Upgrade | Phase::Raw | Phase::Frames(_) => Wait::Nothing,
+            Phase::Calmed | Phase::Refused | Phase::Broken | Phase::Closed => Wait::Nothing,
         };
         if wait != self.wait {
             self.wait = wait;
@@ -369,7 +414,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin + Socket> AsyncRead for Guard<S> {
                     this.phase = Phase::Refused;
                     return Poll::Ready(Ok(()));
                 }
-                (Phase::Closed, _) => return Poll::Ready(Ok(())),
+                (Phase::Closed | Phase::Calmed, _) => return Poll::Ready(Ok(())),
                 (Phase::Upgrade, Decision::Granted) => this.phase = Phase::Raw,
                 (Phase::Upgrade, Decision::Refused) => this.phase = Phase::Head,
                 (Phase::Upgrade, Decision::Open) => {
@@ -440,6 +485,13 @@ impl<S: AsyncRead + AsyncWrite + Unpin + Socket> Guard<S> {
         self.stream.is_left() || self.look.is_over(self.looked, LOOK, context)
     }
 
+    /// What is sent to a caller earns it frames of control.
+    fn note_sent(&mut self, written: &Poll<io::Result<usize>>) {
+        if let (Phase::Frames(frames), Poll::Ready(Ok(bytes))) = (&mut self.phase, written) {
+            frames.sent(*bytes);
+        }
+    }
+
     /// What came of a write; one that nobody takes for long ends the connection.
     fn written<T>(&mut self, context: &mut Context<'_>, written: Poll<io::Result<T>>) -> Poll<io::Result<T>> {
         if written.is_ready() {
@@ -458,6 +510,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin + Socket> AsyncWrite for Guard<S> {
     fn poll_write(self: Pin<&mut Self>, context: &mut Context<'_>, bytes: &[u8]) -> Poll<io::Result<usize>> {
         let this = self.get_mut();
         let written = Pin::new(&mut this.stream).poll_write(context, bytes);
+        this.note_sent(&written);
         this.written(context, written)
     }
 
@@ -468,6 +521,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin + Socket> AsyncWrite for Guard<S> {
     ) -> Poll<io::Result<usize>> {
         let this = self.get_mut();
         let written = Pin::new(&mut this.stream).poll_write_vectored(context, pieces);
+        this.note_sent(&written);
         this.written(context, written)
     }
 
@@ -488,7 +542,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin + Socket> AsyncWrite for Guard<S> {
         let this = self.get_mut();
         ready!(Pin::new(&mut this.stream).poll_shutdown(context))?;
         // A socket closed with bytes unread takes the answer back that says what was wrong with them.
-        if !matches!(this.phase, Phase::Refused | Phase::Closed) {
+        if !matches!(this.phase, Phase::Refused | Phase::Closed | Phase::Calmed) {
             return Poll::Ready(Ok(()));
         }
         let since = *this.lingers_since.get_or_insert_with(boot_millis);

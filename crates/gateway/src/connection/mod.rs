@@ -3,6 +3,7 @@
 mod body;
 mod chunks;
 pub(crate) mod fault;
+mod frames;
 mod guard;
 mod head;
 mod state;
@@ -86,7 +87,7 @@ pub(crate) async fn serve(
         _ = closing.wait_for(|closing| *closing) => return,
     };
     if http2 {
-        let io = TokioIo::new(Guard::raw(stream, read, bounds));
+        let io = TokioIo::new(Guard::http2(stream, read, bounds));
         serve_http2(door, bounds, io, Inbound { peer: peer.ip(), secure, keyed, state: None }, closing).await;
     } else {
         let state = Arc::new(State::default());

@@ -6,11 +6,20 @@ use clap::{Args, Subcommand};
 pub(crate) enum Model {
     /// List the models of the cache, and the pulls.
     #[command(alias = "list")]
-    Ls,
+    Ls {
+        /// Show as well how much of each model is in the page cache, and how its starts went.
+        #[arg(short, long)]
+        verbose: bool,
+    },
     /// Show a model with its files.
     Show(Name),
     /// Pull a model into the cache. A pull that broke off goes on where it was.
     Pull(Pull),
+    /// Use the models of another program where they are: the cache of huggingface_hub or ModelScope, the folder of Ollama, or a folder with a model.
+    Adopt {
+        /// The folder, on the server's host: ~/.cache/huggingface, ~/.cache/modelscope, ~/.ollama, or any other.
+        folder: std::path::PathBuf,
+    },
     /// Cancel a pull; what it has brought stays for the next one.
     Cancel {
         /// Its number, as `kip model ls` shows it.
@@ -18,9 +27,13 @@ pub(crate) enum Model {
     },
     /// Compare all files of a model with their digests.
     Verify(Name),
+    /// Read a model into the page cache, so that the next start finds it in memory.
+    Prefetch(Name),
+    /// Remove the files of a model from the disk; the next start of an instance pulls them again.
+    Evict(Name),
     /// Show what the cache takes on its disk.
     Du,
-    /// Keep a model from removal.
+    /// Keep a model from removal and from eviction.
     Pin(Name),
     /// Take the pin of a model away.
     Unpin(Name),

@@ -4,7 +4,10 @@ use std::path::Path;
 use std::time::Duration;
 
 use kip_spec::people;
-use kip_wire::{ModelInfo, ModelList, ModelPull, ModelRequest, ModelUsage, PullPhase};
+use kip_wire::{
+    AdoptedModels, LoadFigures, ModelAdoption, ModelInfo, ModelList, ModelLoads, ModelPrefetch, ModelPull,
+    ModelRequest, ModelUsage, PullPhase,
+};
 
 use crate::arguments::models::{From, Model, Name, Pull};
 use crate::client::{Client, segment};
@@ -19,12 +22,23 @@ const SHORT: usize = 12;
 
 pub(crate) async fn run(client: &Client, command: &Model, output: Output) -> anyhow::Result<()> {
     match command {
-        Model::Ls => list(client, output).await,
+        Model::Ls { verbose } => list(client, *verbose, output).await,
         Model::Show(name) => {
             let info: ModelInfo = client.get(&path_of(name, "")).await?;
             output.result(&info, described)
         }
         Model::Pull(options) => pull(client, options, output).await,
+        Model::Adopt { folder } => {
+            let asked = ModelAdoption { folder: std::path::absolute(folder)?.display().to_string() };
+            let done: AdoptedModels = client.pulling().post("/api/v1/models/adoptions", &asked).await?;
+            for refused in &done.refused {
+                output.remark(&format!("not adopted: {}: {}", refused.place, refused.why));
+            }
+            output.result(&done, |done| {
+                let line = |info: &ModelInfo| format!("Adopted   {}, {}\n", info.id, people::size(info.size));
+                done.adopted.iter().map(line).collect()
+            })
+        }
         Model::Cancel { pull } => {
             let info: ModelPull = client.delete(&format!("/api/v1/models/pulls/{pull}")).await?;
             output.result(&info, |info| format!("Cancelled {}\n", info.source))
@@ -40,6 +54,17 @@ pub(crate) async fn run(client: &Client, command: &Model, output: Output) -> any
                     damaged.join(", "),
                     info.source
                 ),
+            })
+        }
+        Model::Prefetch(name) => {
+            let patient = client.pulling();
+            let done: ModelPrefetch = patient.post(&path_of(name, "/prefetch"), &serde_json::json!({})).await?;
+            output.result(&done, prefetched)
+        }
+        Model::Evict(name) => {
+            let info: ModelInfo = client.post(&path_of(name, "/evict"), &serde_json::json!({})).await?;
+            output.result(&info, |info| {
+                format!("Evicted   {}, {}; the next start pulls it again\n", info.id, people::size(info.size))
             })
         }
         Model::Du => {
@@ -127,16 +152,44 @@ pub(crate) fn received(source: &str, received: u64, total: u64) -> String {
     format!("{source}: {} of {}, {percent} %", people::size_of(received, total), people::size(total))
 }
 
-async fn list(client: &Client, output: Output) -> anyhow::Result<()> {
-    let list: ModelList = client.get("/api/v1/models").await?;
+/// How much of a model is in the page cache.
+fn resident(info: &ModelInfo) -> String {
+    match info.resident {
+        Some(resident) => format!("{} %", resident.saturating_mul(100).checked_div(info.size).unwrap_or(100)),
+        None => "not known".to_owned(),
+    }
+}
+
+fn prefetched(done: &ModelPrefetch) -> String {
+    let before = done.before.map_or_else(String::new, |before| format!(", {} were there before", people::size(before)));
+    let now = done.resident.unwrap_or(done.size);
+    let share = match now < done.size {
+        true => format!("; only {} stay: the memory is short", people::size(now)),
+        false => String::new(),
+    };
+    format!("Prefetched {}: {} in {} ms{before}{share}\n", done.model, people::size(done.size), done.took_ms)
+}
+
+/// Starts and their mean time.
+fn mean(figures: LoadFigures) -> String {
+    match figures.total_ms.checked_div(figures.starts) {
+        Some(mean) => format!("{}, {mean} ms each", figures.starts),
+        None => "none".to_owned(),
+    }
+}
+
+async fn list(client: &Client, verbose: bool, output: Output) -> anyhow::Result<()> {
+    let list: ModelList = client.get(&format!("/api/v1/models?residency={verbose}")).await?;
     output.result(&list, |list| {
         let cells = |model: &ModelInfo| {
-            let state = match (model.damaged.is_empty(), model.pinned) {
-                (false, _) => "damaged",
-                (true, true) => "pinned",
-                (true, false) => "-",
+            let state = match (model.evicted.is_some(), model.damaged.is_empty(), model.pinned) {
+                (_, true, _) if model.adopted.is_some() => "adopted",
+                (true, _, _) => "evicted",
+                (_, false, _) => "damaged",
+                (_, true, true) => "pinned",
+                (_, true, false) => "-",
             };
-            vec![
+            let mut cells = vec![
                 model.source.clone(),
                 model.commit.chars().take(SHORT).collect(),
                 people::size(model.size),
@@ -144,10 +197,24 @@ async fn list(client: &Client, output: Output) -> anyhow::Result<()> {
                 state.to_owned(),
                 if model.used_by.is_empty() { "-".to_owned() } else { model.used_by.join(", ") },
                 date(model.pulled),
-            ]
+            ];
+            if verbose {
+                let loads = model.loads;
+                let starts = loads.memory.starts + loads.disk.starts + loads.remote.starts;
+                let hits = loads.memory.starts.saturating_mul(100).checked_div(starts);
+                cells.push(resident(model));
+                cells.push(model.used.map_or_else(|| "never".to_owned(), date));
+                cells.push(starts.to_string());
+                cells.push(hits.map_or_else(|| "-".to_owned(), |hits| format!("{hits} %")));
+            }
+            cells
         };
         let rows: Vec<Vec<String>> = list.models.iter().map(cells).collect();
-        let mut text = table(&["MODEL", "COMMIT", "#SIZE", "LICENCE", "STATE", "FUNCTIONS", "PULLED"], &rows);
+        let mut heads = vec!["MODEL", "COMMIT", "#SIZE", "LICENCE", "STATE", "FUNCTIONS", "PULLED"];
+        if verbose {
+            heads.extend(["IN MEMORY", "USED", "#STARTS", "#FROM MEMORY"]);
+        }
+        let mut text = table(&heads, &rows);
         for pull in list.pulls.iter().filter(|pull| matches!(pull.phase, PullPhase::Listing | PullPhase::Downloading)) {
             text.push_str(&format!("pull {}: {}\n", pull.id, received(&pull.source, pull.received, pull.total)));
         }
@@ -162,9 +229,24 @@ fn described(info: &ModelInfo) -> String {
     line("Licence", info.licence.as_deref().unwrap_or("not named"));
     line("Task", info.task.as_deref().unwrap_or("not named"));
     line("Folder", &info.folder);
+    if let Some(root) = &info.adopted {
+        line("Adopted", &format!("from {root}; never evicted"));
+    }
     line("Size", &people::size(info.size));
     line("Pulled", &date(info.pulled));
     line("Verified", &info.verified.map_or_else(|| "not since".to_owned(), date));
+    match &info.evicted {
+        Some(evicted) => line("Evicted", &format!("{}: {}", date(evicted.at), evicted.why)),
+        None => line("In memory", &resident(info)),
+    }
+    line("Used", &info.used.map_or_else(|| "never".to_owned(), date));
+    let loads = info.loads;
+    if loads != ModelLoads::default() {
+        let tiers = [("memory", loads.memory), ("disk", loads.disk), ("the source", loads.remote)];
+        let starts = tiers.iter().filter(|(_, figures)| figures.starts > 0);
+        let starts: Vec<String> = starts.map(|(tier, figures)| format!("from {tier} {}", mean(*figures))).collect();
+        line("Starts", &starts.join("; "));
+    }
     line("Functions", &if info.used_by.is_empty() { "none".to_owned() } else { info.used_by.join(", ") });
     let rows: Vec<Vec<String>> = info
         .files
@@ -178,7 +260,10 @@ fn used(usage: &ModelUsage) -> String {
     let rows: Vec<Vec<String>> = usage
         .models
         .iter()
-        .map(|model| vec![model.model.clone(), people::size(model.size), people::size(model.own)])
+        .map(|model| {
+            let kept = model.kept_for.clone().unwrap_or_else(|| "-".to_owned());
+            vec![model.model.clone(), people::size(model.size), people::size(model.own), kept]
+        })
         .collect();
     let total = format!(
         "\n{} in {}, {} of them for pulls that are not complete; {} are free\n",
@@ -187,5 +272,14 @@ fn used(usage: &ModelUsage) -> String {
         people::size(usage.partial),
         people::size(usage.free)
     );
-    table(&["MODEL", "#SIZE", "#ITS OWN"], &rows) + &total
+    let quota = match (usage.quota, usage.high, usage.low) {
+        (Some(quota), Some(high), Some(low)) => format!(
+            "quota {}: above {} models are evicted, down to {}\n",
+            people::size(quota),
+            people::size(high),
+            people::size(low)
+        ),
+        _ => "no quota (models.quota)\n".to_owned(),
+    };
+    table(&["MODEL", "#SIZE", "#ITS OWN", "KEPT FOR"], &rows) + &total + &quota
 }

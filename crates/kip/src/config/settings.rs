@@ -253,15 +253,33 @@ pub(super) const SETTINGS: &[Setting] = &[
         form: Form::Text,
     },
     Setting {
+        key: "models.high",
+        default: "90",
+        about: "percent of models.quota above which models are evicted that no version needs",
+        form: Form::Count,
+    },
+    Setting {
         key: "models.huggingface",
         default: "https://huggingface.co",
         about: "the hub that hf: means, unless a request names another one",
         form: Form::Text,
     },
     Setting {
+        key: "models.low",
+        default: "80",
+        about: "percent of models.quota to which the model cache shrinks then",
+        form: Form::Count,
+    },
+    Setting {
         key: "models.modelscope",
         default: "https://www.modelscope.cn",
         about: "the hub that modelscope: means, unless a request names another one",
+        form: Form::Text,
+    },
+    Setting {
+        key: "models.oss",
+        default: "none",
+        about: "the object store that oss: means, such as https://s3.oss-cn-hangzhou.aliyuncs.com",
         form: Form::Text,
     },
     Setting {
@@ -271,10 +289,28 @@ pub(super) const SETTINGS: &[Setting] = &[
         form: Form::Duration,
     },
     Setting {
+        key: "models.prefetch",
+        default: "true",
+        about: "whether a model is read into the page cache while an instance starts from it, if it fits into the memory that is available",
+        form: Form::Switch,
+    },
+    Setting {
+        key: "models.quota",
+        default: "none",
+        about: "bytes that the model cache may take; none is the disk, less models.reserve",
+        form: Form::Text,
+    },
+    Setting {
         key: "models.reserve",
         default: "1GiB",
         about: "room that a download leaves free on the disk of the model cache",
         form: Form::Size,
+    },
+    Setting {
+        key: "models.s3",
+        default: "none",
+        about: "the object store that s3: means, such as https://s3.eu-central-1.amazonaws.com",
+        form: Form::Text,
     },
     Setting {
         key: "quota.cards",
@@ -367,6 +403,12 @@ pub(super) const SETTINGS: &[Setting] = &[
         default: "1d",
         about: "how long it is tried to tell a destination that a task is over",
         form: Form::Duration,
+    },
+    Setting {
+        key: "tasks.destinations",
+        default: "none",
+        about: "hosts (with a port or without) and folders, by commas, to which notifications may go though they are this host's, link-local, or folders",
+        form: Form::Text,
     },
     Setting {
         key: "tasks.payload",

@@ -47,6 +47,8 @@ pub(super) fn options(values: &BTreeMap<&'static str, Value>) -> Result<Options,
         retention: time("tasks.retention")?,
         threads,
         holders: None,
+        destinations: kip_tasks::DestinationRules::parse(&values["tasks.destinations"].value)
+            .map_err(|part| invalid(format!("tasks.destinations: `{part}` is no host, host with a port, or folder")))?,
         weights: weights(&values["tasks.weights"].value)?,
         secret: Vec::new(),
         server: String::new(),

@@ -59,7 +59,7 @@ pub(crate) struct ModelSummary {
 /// Whether what `kip up` was given is a model and no folder with a kip.yaml.
 pub(crate) fn is_model(path: &Path) -> bool {
     let text = path.to_string_lossy();
-    let prefixes = ["hf:", "huggingface:", "modelscope:", "ms:", "http://", "https://"];
+    let prefixes = ["hf:", "huggingface:", "modelscope:", "ms:", "ollama:", "s3://", "oss://", "http://", "https://"];
     if prefixes.iter().any(|prefix| text.starts_with(prefix)) {
         return true;
     }

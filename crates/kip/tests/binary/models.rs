@@ -11,16 +11,16 @@ use crate::support::{CommandOutput, Server, call, function, manifest, run, until
 
 #[expect(unreachable_pub, dead_code, reason = "the tests of room models use it too, each a part of it")]
 #[path = "../../../models/tests/standin/mod.rs"]
-mod standin;
+pub(crate) mod standin;
 
 use standin::{Faults, Hub, TOKEN, noise};
 
-fn root() -> PathBuf {
+pub(crate) fn root() -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("../..")
 }
 
 /// A hub that has the digits model, in the layout of exported models.
-fn hub_with_digits() -> Hub {
+pub(crate) fn hub_with_digits() -> Hub {
     let hub = Hub::start();
     let read = |name: &str| std::fs::read(root().join("examples/digits/model").join(name)).unwrap();
     let files = [
@@ -34,14 +34,14 @@ fn hub_with_digits() -> Hub {
 
 impl Server {
     /// Deploys a model of the hub.
-    fn up(&self, hub: &Hub, arguments: &[&str]) -> CommandOutput {
+    pub(crate) fn up(&self, hub: &Hub, arguments: &[&str]) -> CommandOutput {
         let endpoint = hub.endpoint();
         let all: Vec<&str> =
             ["up", "--no-follow", "--yes", "--endpoint", &endpoint].iter().chain(arguments).copied().collect();
         self.kip(&all)
     }
 
-    fn post(&self, path: &str, body: &Value) -> Answer {
+    pub(crate) fn post(&self, path: &str, body: &Value) -> Answer {
         call(self.gateway, "POST", path, "content-type: application/json\r\n", body.to_string().as_bytes())
     }
 
@@ -273,6 +273,56 @@ fn functions_are_called_by_the_names_of_their_models() {
     server.kip(&["alias", "set", "one", "prod", "LATEST"]).ok();
     assert_eq!(server.look("/v1/models/one%40prod").json()["id"], "one@prod");
     assert_eq!(server.look("/v1/models/one%40none").status(), 404);
+}
+
+#[test]
+fn a_name_may_rewrite_the_body_of_a_request() {
+    let server = Server::with("[limits]\nmodel = \"64KiB\"\n");
+    let fast = "{name: fast, model: org/Real, set: {temperature: 0, extra: {think: false}}, strip: [logprobs, user]}";
+    server.deploy(&manifest(&[function("one", &[], &format!("names: [org/Real, {fast}, org/other]"))]));
+    let tee = |headers: &str, body: &[u8]| call(server.gateway, "POST", "/v1/tee", headers, body);
+    let json = "content-type: application/json\r\n";
+    let body = br#"{ "user":"u", "messages":[{"role":"user","content":"\u00e9, }"}],"model": "fast" ,"n":1.0}"#;
+    let expected = r#"{"messages":[{"role":"user","content":"\u00e9, }"}],"model": "org/Real","n":1.0,"extra":{"think":false},"temperature":0}"#;
+    assert_eq!(tee(json, body).text(), expected);
+    // With an alias behind it, in pieces, and compressed.
+    server.kip(&["alias", "set", "one", "prod", "LATEST"]).ok();
+    assert!(tee(json, br#"{"model":"fast@prod"}"#).text().contains("org/Real"));
+    let mut gzip = flate2::write::GzEncoder::new(Vec::new(), flate2::Compression::default());
+    std::io::Write::write_all(&mut gzip, body).unwrap();
+    let answer = tee(&format!("{json}content-encoding: gzip\r\n"), &gzip.finish().unwrap());
+    assert_eq!(answer.text(), expected);
+    // A form keeps its file byte for byte.
+    let form = "content-type: multipart/form-data; boundary=b\r\n";
+    let part =
+        |head: &str, content: &str| format!("--b\r\nContent-Disposition: form-data; {head}\r\n\r\n{content}\r\n");
+    let file = part("name=\"file\"; filename=\"a.wav\"", "\u{1}RIFF--b");
+    let sent = format!("{file}{}{}--b--\r\n", part("name=\"model\"", "fast"), part("name=\"user\"", "u"));
+    let expected = [
+        file,
+        part("name=\"model\"", "org/Real"),
+        part("name=\"extra\"", "{\"think\":false}"),
+        part("name=\"temperature\"", "0"),
+        "--b--\r\n".to_owned(),
+    ];
+    assert_eq!(tee(form, sent.as_bytes()).text(), expected.concat());
+    // Names that change nothing pass every byte, whatever the body is.
+    for name in ["org/Real", "org/other", "one"] {
+        let body = format!("{{ \"model\" : \"{name}\" , \"user\":1, \"user\":2 ,  not json");
+        assert_eq!(tee(json, body.as_bytes()).text(), body, "{name}");
+    }
+    assert_eq!(tee(json, br#"{"model":"fast", not json"#).header("x-kip-error"), Some("KW-9044"));
+    let large = format!(r#"{{"model":"fast","x":"{}"}}"#, "x".repeat(70 << 10));
+    assert_eq!(tee(json, large.as_bytes()).header("x-kip-error"), Some("KW-9045"));
+    let plain = large.replace("fast", "one");
+    assert_eq!(tee(json, plain.as_bytes()).text(), plain);
+    // What a name does is a part of the declaration.
+    let refused = |names: &str| server.try_deploy(&manifest(&[function("two", &[], &format!("names: {names}"))]));
+    refused("[{name: a, set: {x: 1}}, a]").failed(&["KW-1004", "twice"]);
+    refused("[{model: a}]").failed(&["KW-1004", "name"]);
+    refused("[{name: a, set: {x: 1}, strip: [x]}]").failed(&["KW-1004", "both set and stripped"]);
+    refused("[{name: fast}]").failed(&["KW-9025", "fast"]);
+    refused("[{name: a, sets: {x: 1}}]").failed(&["sets"]);
 }
 
 /// The clients of the hubs take the stand-in for a hub, so what it taught our own client holds.

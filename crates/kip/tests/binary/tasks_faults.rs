@@ -14,7 +14,7 @@ use rustix::process::Signal;
 use serde_json::json;
 
 use crate::storage::FaultyServer;
-use crate::support::{apart, call, kill, manifest, until, until_true};
+use crate::support::{Server, apart, call, kill, manifest, until, until_true};
 use crate::tasks::{Bench, by_task, noted, submit};
 
 /// Submitters hammer the server while it is killed again and again. Whatever was answered with 202 must end, once, and be run
@@ -488,4 +488,39 @@ fn a_word_goes_over_tls_to_whom_a_trusted_certificate_vouches_for() {
         bench.show(&id)["destinationStatus"].as_str().filter(|status| status.contains("tried")).map(str::to_owned)
     });
     assert!(tried.contains("certificate"), "{tried}");
+}
+
+#[test]
+fn destinations_on_this_host_are_named_by_the_operator_or_set_by_an_administrator() {
+    let server = Server::with("[tasks]\ndestinations = \"127.0.0.1:9, /srv/named\"\n");
+    server.deploy_subject(&[], "");
+    let key = server.kip(&["key", "create", "deployer", "--role", "deploy"]).ok().stdout.trim_end().to_owned();
+    let put = |key: &str, to: &str, secret: &str| {
+        let headers = format!("authorization: Bearer {key}\r\ncontent-type: application/json\r\n");
+        let body = json!({"destinationConfig": {"onFailure": {"destination": to, "secret": secret}}}).to_string();
+        call(server.api, "PUT", "/api/v1/functions/f/async-invoke-config", &headers, body.as_bytes())
+    };
+    let secret = "s3cret-of-16-bytes";
+    for to in
+        ["http://127.0.0.1:8080/x", "http://localhost/", "http://[::1]:9/", "file:/tmp/out", "http://169.254.169.254/"]
+    {
+        let refused = put(&key, to, secret);
+        assert_eq!(
+            (refused.status(), refused.json()["error"]["code"].as_str()),
+            (403, Some("KW-7035")),
+            "{to}: {refused:?}"
+        );
+    }
+    for to in ["http://127.0.0.1:9/x", "file:/srv/named/out", "https://hooks.example.com/x"] {
+        assert_eq!(put(&key, to, secret).status(), 200, "{to}");
+    }
+    for to in ["http://127.0.0.1:8080/x", "file:/tmp/out"] {
+        assert_eq!(put(&server.key, to, secret).status(), 200, "{to}");
+    }
+    assert_eq!(put(&server.key, "http://169.254.169.254/", secret).json()["error"]["code"], "KW-7035");
+    // While a secret changes there are two, and never more.
+    let to = "https://hooks.example.com/x";
+    assert_eq!(put(&key, to, &format!("another-secret-16\n{secret}\n")).status(), 200);
+    assert_eq!(put(&key, to, &format!("another-secret-16\n{secret}\n{secret}")).status(), 400);
+    assert_eq!(put(&key, to, &format!("short\n{secret}")).status(), 400);
 }

@@ -231,6 +231,7 @@ prop_compose! {
             ports: if port { vec!["metrics".to_owned(), "g-rpc".to_owned()] } else { Vec::new() },
             idle_cpu,
             names: if port { vec!["Qwen/Qwen3-8B".parse().unwrap(), "qwen2.5:7b".parse().unwrap()] } else { Vec::new() },
+            rewrites: if port { rewrites() } else { std::collections::BTreeMap::new() },
             owns_directory: false,
             wake,
             pinned: recreate,
@@ -238,10 +239,31 @@ prop_compose! {
             canary: canary.map(Box::new),
             runtime: port.then_some(function::ModelRuntime::OnnxRuntime),
             job: None,
-            folders: Vec::new(),
+            folders: if port { folders() } else { Vec::new() },
             code,
         }
     }
+}
+
+/// Shares by their names, before a deployment.
+fn folders() -> Vec<kip_spec::container::Mount> {
+    let mount = |source: &str, target: &str, writable| kip_spec::container::Mount {
+        source: source.to_owned(),
+        target: target.to_owned(),
+        writable,
+    };
+    vec![mount("oss://photos/train", "/mnt/a", false), mount("nas-1:/out", "/mnt/b", true)]
+}
+
+/// What one of the names does.
+fn rewrites() -> std::collections::BTreeMap<kip_spec::ModelName, kip_spec::model_name::NameRewrite> {
+    let set = [("extra".to_owned(), serde_json::json!({"think": false, "n": [1, 2.5, null, "x: y"]}))].into();
+    let rewrite = kip_spec::model_name::NameRewrite {
+        model: Some("Qwen/Qwen3-8B".to_owned()),
+        set,
+        strip: ["user".to_owned()].into(),
+    };
+    [("qwen2.5:7b".parse().unwrap(), rewrite)].into()
 }
 
 proptest! {

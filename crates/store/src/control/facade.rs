@@ -1,6 +1,7 @@
 //! What facades keep of functions, in their tables.
 
 use kip_spec::FunctionName;
+use kip_spec::function::FunctionSpec;
 use rusqlite::{Connection, OptionalExtension, Row, params};
 
 use super::numbers::{id_of, signed};
@@ -117,6 +118,15 @@ pub(super) fn images(c: &Connection) -> Result<Vec<String>> {
     let query = "SELECT DISTINCT spec ->> '$.program.image.id' FROM revisions
          WHERE spec ->> '$.program.image.id' IS NOT NULL ORDER BY 1";
     c.prepare(query)?.query_map([], |row| row.get(0))?.collect()
+}
+
+pub(super) fn revisions_with(c: &Connection, texts: &[String]) -> Result<Vec<FunctionSpec>> {
+    let query =
+        "SELECT spec FROM revisions r WHERE EXISTS (SELECT 1 FROM json_each(?1) t WHERE instr(r.spec, t.value) > 0)";
+    let texts = serde_json::to_string(texts).map_err(|error| rusqlite::Error::ToSqlConversionFailure(error.into()))?;
+    let read: Result<Vec<String>> = c.prepare(query)?.query_map([texts], |row| row.get(0))?.collect();
+    // A declaration of a later version of this program cannot be read, and nothing of it is started.
+    Ok(read?.iter().filter_map(|spec| serde_json::from_str(spec).ok()).collect())
 }
 
 fn function_of(row: &Row<'_>, column: usize) -> Result<FunctionName> {

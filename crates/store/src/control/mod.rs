@@ -14,6 +14,7 @@ mod tests;
 use std::path::{Path, PathBuf};
 
 use async_trait::async_trait;
+use kip_spec::function::FunctionSpec;
 use kip_spec::{FunctionName, VersionId};
 use rusqlite::Connection;
 
@@ -122,6 +123,10 @@ impl ControlReader for SqliteControl {
 
     async fn images(&self) -> Result<Vec<String>, Error> {
         self.database.read(|c| facade::images(c)).await
+    }
+
+    async fn revisions_with(&self, texts: Vec<String>) -> Result<Vec<FunctionSpec>, Error> {
+        self.database.read(move |c| facade::revisions_with(c, &texts)).await
     }
 
     async fn keys(&self) -> Result<Vec<StoredKey>, Error> {
