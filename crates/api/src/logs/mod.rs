@@ -121,7 +121,7 @@ pub(crate) async fn logs(
 }
 
 fn asked_version(text: &str) -> ApiResult<QualifierName> {
-    text.parse().map_err(|error: kip_spec::qualifier::QualifierError| bad_request(error.to_string()).into())
+    text.parse().map_err(|error: kip_spec::qualifier::QualifierError| bad_request(error.to_string()))
 }
 
 async fn first(mut reader: Reader) -> (Reader, Vec<LogLine>) {

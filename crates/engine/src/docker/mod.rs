@@ -272,7 +272,10 @@ impl Shared {
 
     fn read_output(&self, engine: &Engine, instance: &Arc<Instance>) {
         let log = LogFile::of(&self.options.logs, &instance.function, instance.id);
-        let log = instance.version.map_or(log.clone(), |version| log.of_version(version));
+        let log = match instance.version {
+            Some(version) => log.of_version(version),
+            None => log,
+        };
         *instance.output.lock() = Some(self.reader.read(engine.docker.clone(), instance, log));
     }
 

@@ -207,7 +207,7 @@ impl FunctionCore {
         let instance = self.instances.get(&id).filter(|i| i.attached == 0 && !self.holds_on(i))?;
         let revision = self.revisions.get(&instance.version);
         let restore = revision.map_or(0, |revision| revision.restore());
-        let priority = revision.map_or(FunctionPriority::default(), |revision| revision.policy.need.priority);
+        let priority = revision.map(|revision| revision.policy.need.priority).unwrap_or_default();
         let busy = match instance.state {
             State::Busy => true,
             State::Ready | State::Paused | State::Parked | State::Spilled if instance.goal.is_none() => false,
