@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::path::PathBuf;
 
 use kip_spec::Millis;
-use kip_spec::function::{Deploy, Dispatch, HttpAuth, ReadyProbe, RequestBody, defaults};
+use kip_spec::function::{Deploy, Dispatch, FunctionPriority, HttpAuth, ReadyProbe, RequestBody, defaults};
 use kip_spec::sleep::RungUse;
 use serde_json::Value;
 
@@ -154,6 +154,7 @@ fn the_table_of_defaults_is_true() {
         ("idle.park", if empty.idle.park == RungUse::WhenNeeded { "when-needed" } else { "?" }.to_owned()),
         ("idle.spill", if empty.idle.spill == RungUse::WhenNeeded { "when-needed" } else { "?" }.to_owned()),
         ("instances.pin", empty.pinned.to_string()),
+        ("instances.priority", if empty.priority == FunctionPriority::Normal { "normal" } else { "?" }.to_owned()),
         ("lifecycle.sleep.down[].timeout", defaults::HOOK_TIMEOUT.to_string()),
         ("canary.status", canary.status.to_string()),
         ("canary.timeout", canary.call.timeout.to_string()),
