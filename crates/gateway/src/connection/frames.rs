@@ -194,8 +194,8 @@ mod tests {
         let (request, reset, last) = (frame(1, 4, &[0; 30]), frame(3, 0, &[0; 4]), frame(0, 1, b""));
         for one in [
             data.clone(),
-            [data.clone(), ping.clone(), window.clone()].concat(),
-            [request.clone(), last.clone()].concat(),
+            [data, ping, window.clone()].concat(),
+            [request.clone(), last].concat(),
             [request, frame(2, 0, &[0; 5]), window.clone(), reset].concat(),
         ] {
             assert_eq!(stopped_after(&one, 333), None);
