@@ -75,7 +75,7 @@ pub(crate) fn days(arguments: &[&str]) -> Result<()> {
         [days] => days.parse().with_context(|| format!("{days} is no number of days"))?,
         _ => bail!("cargo xtask soak days [DAYS]"),
     };
-    let begun = std::time::Instant::now();
+    let begun = kip_host::clock::monotonic_micros();
     let played = kip_sim::shared_card(days, sim::dice());
     if let Some(failure) = played.failure {
         bail!("{failure:?}");
@@ -83,11 +83,11 @@ pub(crate) fn days(arguments: &[&str]) -> Result<()> {
     let [middle, high] = [500, 990].map(|per_mille| played.quantile(per_mille));
     let most = played.waits.last().copied().unwrap_or(0);
     println!(
-        "{days} days of ten models on a device for two: {} requests, {} answered; a request waits {middle} ms (p50), {high} ms (p99), {most} ms at most; {} steps in {:.1} s",
+        "{days} days of ten models on a device for two: {} requests, {} answered; a request waits {middle} ms (p50), {high} ms (p99), {most} ms at most; {} steps in {} ms",
         played.requests,
         played.answered,
         played.steps,
-        begun.elapsed().as_secs_f64()
+        (kip_host::clock::monotonic_micros() - begun) / 1_000
     );
     anyhow::ensure!(played.answered == played.requests, "requests were lost");
     Ok(())
