@@ -12,6 +12,7 @@ use serde::Deserialize;
 
 use crate::digest::sha256_of;
 use crate::path::FilePath;
+use crate::source::is_word;
 
 /// Models of one folder at most, files of one model, and folders that are looked through.
 const MOST_MODELS: usize = 10_000;
@@ -136,15 +137,6 @@ fn name_of(path: &Path) -> String {
 
 fn is_hex(text: &str, length: usize) -> bool {
     text.len() == length && text.bytes().all(|byte| byte.is_ascii_digit() || (b'a'..=b'f').contains(&byte))
-}
-
-fn is_word(text: &str) -> bool {
-    let plain = |byte: u8| byte.is_ascii_alphanumeric() || matches!(byte, b'.' | b'_' | b'-');
-    !text.is_empty()
-        && text.len() <= 96
-        && text.bytes().all(plain)
-        && !text.starts_with(['.', '-'])
-        && !text.contains("..")
 }
 
 /// A small text file, not through a link.

@@ -116,7 +116,8 @@ impl Source {
     }
 }
 
-fn is_word(text: &str) -> bool {
+/// Whether a text can be one part of the name of a model.
+pub(crate) fn is_word(text: &str) -> bool {
     let plain = |byte: u8| byte.is_ascii_alphanumeric() || matches!(byte, b'.' | b'_' | b'-');
     !text.is_empty()
         && text.len() <= 96
