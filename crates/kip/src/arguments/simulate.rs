@@ -20,9 +20,9 @@ pub(crate) struct Simulate {
     /// With --last: only the requests of this function.
     #[arg(long, value_name = "FUNCTION", requires = "last")]
     pub(crate) of: Option<String>,
-    /// A policy, or NAME=SETTINGS with keys of a function of kip.yaml, such as 'frozen={idle: {pause: 3s, stop: 10m}}'. May be
-    /// repeated; auto, fixed, kpa, peak and oracle without it.
-    #[arg(long = "policy", value_name = "NAME[=SETTINGS]")]
+    /// Policies with commas between them. A policy is a name, or NAME=SETTINGS with keys of a function of kip.yaml, such as
+    /// 'frozen={idle: {pause: 3s, stop: 10m}}'. May be repeated; auto, fixed, kpa, peak and oracle without it.
+    #[arg(long = "policy", value_name = "NAME[=SETTINGS],…")]
     pub(crate) policies: Vec<String>,
     /// The form of the trace, if its first line does not tell: csv, azure-llm, azure-functions, azure-minutes, burstgpt, mooncake,
     /// servegen, requests or tasks.

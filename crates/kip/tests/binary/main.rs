@@ -19,6 +19,7 @@ mod datasets;
 mod devices;
 mod doors;
 mod environment;
+mod examples;
 mod exec;
 mod fc;
 mod fc_upload;

@@ -297,25 +297,13 @@ fn the_burst_of_the_examples_shows_what_it_says() {
     assert!(one["answered"].as_u64() > Some(0) && all(one, "on-demand") == 0, "{one}");
 }
 
-/// The blocks of a page: what stands behind the fence, and the text.
-fn blocks(text: &str) -> Vec<(String, String)> {
-    let mut blocks = Vec::new();
-    let mut lines = text.lines();
-    while let Some(line) = lines.next() {
-        let Some(info) = line.strip_prefix("```").filter(|info| !info.is_empty()) else { continue };
-        let block: Vec<&str> = lines.by_ref().take_while(|line| *line != "```").collect();
-        blocks.push((info.to_owned(), block.join("\n") + "\n"));
-    }
-    blocks
-}
-
 #[test]
 fn the_examples_of_the_pages_are_as_they_say() {
     let folder = tempfile::tempdir().unwrap();
     let pages = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../docs");
     let mut examples = 0;
     for page in ["scaling.md", "scaling-kpa.md", "scaling-fc.md"] {
-        let blocks = blocks(&fs::read_to_string(pages.join(page)).unwrap());
+        let blocks = crate::examples::blocks(&fs::read_to_string(pages.join(page)).unwrap());
         for (block, answer) in blocks.iter().zip(blocks.iter().skip(1)) {
             let (command, format) = match block.0.as_str() {
                 "jsonl decide" => ("decide", "text"),

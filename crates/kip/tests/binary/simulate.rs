@@ -82,33 +82,3 @@ fn the_traffic_of_a_server_is_replayed() {
     server.kip(&["simulate", "--last", "1h", "--of", "nobody"]).failed(&["KW-1026", "served no request"]);
 }
 
-/// The commands of a page's shell blocks, a line each.
-fn commands(page: &str) -> Vec<String> {
-    let blocks = page.split("```sh\n").skip(1).filter_map(|rest| rest.split("```").next());
-    let lines = blocks.flat_map(|block| block.replace("\\\n", " ").lines().map(str::to_owned).collect::<Vec<_>>());
-    lines.filter(|line| !line.is_empty()).collect()
-}
-
-#[test]
-fn the_example_of_economics_runs_from_its_page() {
-    let example = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../examples/economics");
-    let folder = tempfile::tempdir().unwrap();
-    fs::copy(example.join("day.csv"), folder.path().join("day.csv")).unwrap();
-    let page = fs::read_to_string(example.join("README.md")).unwrap();
-    let commands = commands(&page);
-    assert_eq!(commands.len(), 3, "{commands:?}");
-    let shown: Vec<String> = commands
-        .iter()
-        .map(|command| {
-            let program = kip(folder.path()).get_program().to_owned();
-            let command = command.replacen("kip ", "\"$KIP\" ", 1);
-            let mut shell = std::process::Command::new("sh");
-            run(shell.args(["-c", &command]).env("KIP", program).current_dir(folder.path())).ok().stdout
-        })
-        .collect();
-    for name in ["auto", "asleep", "hot", "kpa", "peak", "oracle"] {
-        assert!(shown[0].lines().any(|line| line.starts_with(name)), "{name}: {}", shown[0]);
-    }
-    assert!(shown[1].contains("worth keeping") && shown[2].contains("of 3 functions"), "{} {}", shown[1], shown[2]);
-    assert!(folder.path().join("day.html").exists());
-}

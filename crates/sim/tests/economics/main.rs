@@ -1,5 +1,5 @@
 //! What policies cost and how long requests wait, on traces of real services: the goals of `docs/scaling-auto.md`, and that no policy of a
-//! grid is both cheaper and quicker than `auto`. The traces are not part of the repository: `KIPWAKE_TRACES` names their folder.
+//! grid is both cheaper and quicker than `auto`.
 #![expect(clippy::print_stdout, clippy::print_stderr, reason = "tests show what they measured")]
 #![expect(clippy::unwrap_used, reason = "tests")]
 

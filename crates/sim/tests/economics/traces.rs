@@ -1,8 +1,9 @@
-//! The traces, if they are here: extracts of published ones, which are not part of the repository (docs/scaling-auto.md).
+//! The traces: extracts of published ones. Those whose licence allows it are beside this file, with their sources; the others are
+//! where `KIPWAKE_TRACES` says (docs/scaling-auto.md).
 
 use std::fs::File;
 use std::io::{BufRead, BufReader};
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use flate2::read::MultiGzDecoder;
 use kip_sim::replay::trace::{Durations, ReadOptions, Reader, Service};
@@ -16,18 +17,20 @@ pub(crate) struct Workload {
     pub(crate) from: u64,
 }
 
-/// A folder of traces, by the variable `KIPWAKE_TRACES`.
-fn folder() -> Option<PathBuf> {
-    kip_host::environment::read(kip_host::environment::TRACES).map(PathBuf::from).filter(|folder| folder.is_dir())
+/// Where a trace is: in the repository, or in the folder that `KIPWAKE_TRACES` names.
+fn path_of(file: &str) -> Option<PathBuf> {
+    let own = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/economics/traces").join(file);
+    let elsewhere = || Some(PathBuf::from(kip_host::environment::read(kip_host::environment::TRACES)?).join(file));
+    own.is_file().then_some(own).or_else(elsewhere)
 }
 
 /// Opens a trace. Without it, says that the test is skipped.
 fn open(file: &str) -> Option<Box<dyn BufRead>> {
-    let Some(folder) = folder() else {
-        eprintln!("skipped: KIPWAKE_TRACES names no folder of traces");
+    let Some(path) = path_of(file) else {
+        eprintln!("skipped: {file} may not be published again, and KIPWAKE_TRACES names no folder that has it");
         return None;
     };
-    match File::open(folder.join(file)) {
+    match File::open(path) {
         Ok(file) => Some(Box::new(BufReader::new(MultiGzDecoder::new(file)))),
         Err(error) => {
             eprintln!("skipped: {file} is not among the traces: {error}");

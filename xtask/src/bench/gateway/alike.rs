@@ -27,7 +27,8 @@ pub(super) fn builds(old: &str, arguments: &[&str]) -> Result<()> {
     compare(&targets, rounds(arguments)?)
 }
 
-/// A function by its name, by a version, by an alias of one version and by one that divides requests.
+/// A function by its name, by a version, by an alias of one version and by two that divide requests: `drawn` between two names of
+/// one version, which is what the draw costs, and `parts` between two versions, which have a process each.
 pub(super) fn qualifiers(arguments: &[&str]) -> Result<()> {
     let server = Server::of(binary("kip"))?;
     server.deploy(&function("f", ONE)?)?;
@@ -35,10 +36,12 @@ pub(super) fn qualifiers(arguments: &[&str]) -> Result<()> {
     server.deploy(&function("f", &format!("{ONE}    env: {{SECOND: \"1\"}}\n"))?)?;
     server.kip(&["version", "publish", "f"])?;
     server.kip(&["alias", "set", "f", "whole", "2"])?;
+    server.kip(&["alias", "set", "f", "drawn", "2=10,LATEST=90"])?;
     server.kip(&["alias", "set", "f", "parts", "1=10,2=90"])?;
     let host = |host: &'static str| Target::new(host, server.gateway, host, vec![server.pid]);
-    let targets =
-        ["f.localhost", "f.localhost", "f--2.localhost", "f--whole.localhost", "f--parts.localhost"].map(host);
+    let hosts =
+        ["f.localhost", "f.localhost", "f--2.localhost", "f--whole.localhost", "f--drawn.localhost", "f--parts.localhost"];
+    let targets = hosts.map(host);
     // Each version has an instance before anything is measured.
     for path in ["/f/f/small", "/f/f@1/small", "/f/f@2/small"] {
         server.call(path)?;

@@ -34,12 +34,32 @@ pub(super) fn contestants(names: &[String]) -> anyhow::Result<Vec<Contestant>> {
     let names = if names.is_empty() { &usual[..] } else { names };
     names
         .iter()
-        .map(|name| match name.as_str() {
+        .flat_map(|names| listed(names))
+        .map(|name| match name {
             "peak" => Ok(Contestant::Peak),
             "oracle" => Ok(Contestant::Oracle),
             text => policy(text).map(|(name, policy)| Contestant::Policy(name, Box::new(policy))),
         })
         .collect()
+}
+
+/// The policies of `auto,kpa,frozen={idle: {pause: 3s, stop: 10m}}`. Commas within brackets or quotation marks belong to settings.
+fn listed(names: &str) -> impl Iterator<Item = &str> {
+    let (mut depth, mut quote) = (0u32, None);
+    names
+        .split(move |letter: char| {
+            match (quote, letter) {
+                (Some(open), _) if open == letter => quote = None,
+                (Some(_), _) => {}
+                (None, '"' | '\'') => quote = Some(letter),
+                (None, '{' | '[') => depth += 1,
+                (None, '}' | ']') => depth = depth.saturating_sub(1),
+                (None, _) => {}
+            }
+            letter == ',' && depth == 0 && quote.is_none()
+        })
+        .map(str::trim)
+        .filter(|name| !name.is_empty())
 }
 
 /// A policy by its name, or under a name of one's own with keys of a function of kip.yaml.
@@ -98,6 +118,15 @@ mod tests {
     use super::*;
     use kip_spec::Millis;
     use kip_spec::scaling::Scaling;
+
+    #[test]
+    fn policies_are_listed_with_commas() {
+        let settings = "frozen={idle: {pause: 3s, stop: 10m}}, named={scaling: {note: 'a, b'}}";
+        let names = format!("auto, kpa,{settings},peak,");
+        let frozen = ["frozen={idle: {pause: 3s, stop: 10m}}", "named={scaling: {note: 'a, b'}}"];
+        assert_eq!(listed(&names).collect::<Vec<_>>(), ["auto", "kpa", frozen[0], frozen[1], "peak"]);
+        assert_eq!(contestants(&["auto,kpa".to_owned(), "peak".to_owned()]).unwrap().len(), 3);
+    }
 
     #[test]
     fn policies_are_names_or_settings() {
