@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 
 use http::{HeaderName, HeaderValue};
@@ -42,6 +42,8 @@ pub struct Version {
     pub(crate) loads_driver: AtomicBool,
     /// What the brain needs of it.
     policy: RwLock<Arc<Policy>>,
+    /// What it is called before it is published, for a header.
+    unpublished: OnceLock<Option<HeaderValue>>,
     /// The contract's headers that every forwarded request carries.
     pub headers: Vec<(HeaderName, HeaderValue)>,
 }
@@ -56,7 +58,8 @@ impl Version {
         };
         add("x-fc-function-name", spec.name.as_str());
         let (function, number, loads_driver) = (FunctionId::default(), AtomicU64::new(0), AtomicBool::new(false));
-        Self { id, function, ordinal: 0, number, spec, loads_driver, policy, headers }
+        let unpublished = OnceLock::new();
+        Self { id, function, ordinal: 0, number, spec, loads_driver, policy, unpublished, headers }
     }
 
     /// From the store. `measured`: what an instance was measured to need of its device, bytes.
@@ -96,10 +99,10 @@ impl Version {
         }
     }
 
-    /// The same for a header. Each answer has it, so nothing is formatted where it is a number.
+    /// The same for a header. Each request and answer has it, so a name is formatted once.
     pub fn header(&self) -> Option<HeaderValue> {
         match self.number.load(Ordering::Relaxed) {
-            0 => HeaderValue::from_str(&self.label()).ok(),
+            0 => self.unpublished.get_or_init(|| HeaderValue::from_str(&self.label()).ok()).clone(),
             number => Some(HeaderValue::from(number)),
         }
     }

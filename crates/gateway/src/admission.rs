@@ -31,7 +31,7 @@ use crate::rewrite;
 use crate::route::{Route, route};
 
 /// What a thread needs to answer requests.
-#[derive(Debug, Clone)]
+#[derive(Debug)]
 pub(crate) struct RequestHandler {
     pub(crate) control: Control,
     pub(crate) authority: Authority,
@@ -121,7 +121,8 @@ impl RequestHandler {
                 let shares_origin = call.prefix.is_some();
                 let mut answer = match is_task {
                     true => Box::pin(self.submit(call, request, id)).await,
-                    false => self.relay.exchange(call, request).await,
+                    // hyper moves the future of each request several times, so it must be small.
+                    false => Box::pin(self.relay.exchange(call, request)).await,
                 };
                 if shares_origin {
                     origin::keep_to_own_path(answer.headers_mut());

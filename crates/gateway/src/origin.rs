@@ -9,11 +9,14 @@ use http::header::{
     ACCESS_CONTROL_ALLOW_ORIGIN, ACCESS_CONTROL_EXPOSE_HEADERS, ACCESS_CONTROL_MAX_AGE, ACCESS_CONTROL_REQUEST_HEADERS,
     ACCESS_CONTROL_REQUEST_METHOD, HOST, ORIGIN, VARY,
 };
-use http::{HeaderMap, HeaderValue, Method, Request, Response, StatusCode};
+use http::{HeaderMap, HeaderName, HeaderValue, Method, Request, Response, StatusCode};
 use kip_relay::{Answer, Body};
 use kip_spec::function::{Cors, defaults};
 use kip_spec::origin::{authority_of, is_of_this_machine, name_of};
 use kip_spec::{Problem, code};
+
+const SEC_FETCH_SITE: HeaderName = HeaderName::from_static("sec-fetch-site");
+const SEC_FETCH_MODE: HeaderName = HeaderName::from_static("sec-fetch-mode");
 
 /// Names and origins beyond those that belong to this machine.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
@@ -94,9 +97,9 @@ pub(crate) fn check(
             .hint("allow the origin in kip.yaml (trigger.http.cors.origins) or in kipwake.toml (gateway.origins), or send a key"));
     }
     // Pages can send some requests without an Origin. Following a link is not among what is refused.
-    let fetch = |name: &str| headers.get(name).map(HeaderValue::as_bytes);
-    if fetch("sec-fetch-site") == Some(b"cross-site")
-        && fetch("sec-fetch-mode") != Some(b"navigate")
+    let fetch = |name: HeaderName| headers.get(name).map(HeaderValue::as_bytes);
+    if fetch(SEC_FETCH_SITE) == Some(b"cross-site")
+        && fetch(SEC_FETCH_MODE) != Some(b"navigate")
         && !headers.contains_key(ORIGIN)
         && !cors.map_or(&names.origins, |cors| &cors.origins).iter().any(|known| known == "*")
     {

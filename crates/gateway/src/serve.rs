@@ -163,7 +163,7 @@ fn run(
     let relay = Relay::new(control.clone(), &options.metrics);
     let (bounds, proxies) = (options.limits.bounds(), options.proxies.clone().into());
     let (tasks, names) = (options.tasks.clone(), Rc::new(options.names.clone()));
-    let door = RequestHandler {
+    let door = Rc::new(RequestHandler {
         control,
         authority,
         relay: relay.clone(),
@@ -173,7 +173,7 @@ fn run(
         tasks,
         searching,
         model_names: Rc::default(),
-    };
+    });
     let ways =
         options.doors.iter().map(|entry| (entry.certificate.clone(), entry.keyed, entry.peers.clone())).collect();
     let porter = Rc::new(Acceptor { number, crew, door, ways, closing });
@@ -210,7 +210,7 @@ async fn pulse() {
 struct Acceptor {
     number: usize,
     crew: Arc<Workers>,
-    door: RequestHandler,
+    door: Rc<RequestHandler>,
     /// Of each listener: what TLS is spoken with, whether callers need a key, and who may connect.
     ways: Vec<(Option<Certificate>, bool, Peers)>,
     closing: watch::Receiver<bool>,
@@ -298,7 +298,7 @@ impl Acceptor {
 }
 
 async fn connection(
-    door: RequestHandler,
+    door: Rc<RequestHandler>,
     certificate: Option<Certificate>,
     keyed: bool,
     stream: TcpStream,

@@ -104,8 +104,7 @@ impl Relay {
     /// Calls a function and gives its answer, or a problem in its place. The exchange goes on in the answer's body;
     /// dropping this future or that body at any time frees the place. A WebSocket goes on in a task of its own.
     ///
-    /// hyper moves the future of each request several times. So what a request to a hot instance does not await is boxed here and in
-    /// the gateway's admission: it takes no part of that future.
+    /// What a request to a hot instance does not await is boxed: it takes no part of this future.
     pub async fn exchange(&self, mut call: Call, mut request: Request<Incoming>) -> Answer {
         let beside = call.exempt.then(|| call.cell.beside(call.qualifier.as_ref())).transpose();
         let beside = match beside {

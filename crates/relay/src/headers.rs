@@ -135,8 +135,12 @@ pub(crate) fn toward_instance(headers: &mut HeaderMap, call: &ForwardedHeaders<'
         Some(QualifierName::Alias(name)) => HeaderValue::from_str(name.as_str()),
         Some(other) => HeaderValue::from_str(&other.to_string()),
     };
-    headers.extend(qualifier.ok().map(|qualifier| (FC_QUALIFIER, qualifier)));
-    headers.extend(call.version.header().map(|version| (FC_VERSION_ID, version)));
+    if let Ok(qualifier) = qualifier {
+        headers.insert(FC_QUALIFIER, qualifier);
+    }
+    if let Some(version) = call.version.header() {
+        headers.insert(FC_VERSION_ID, version);
+    }
     if let Ok(id) = HeaderValue::from_str(call.request.as_str()) {
         headers.insert(FC_REQUEST_ID, id.clone());
         headers.insert(KIP_REQUEST_ID, id);

@@ -22,8 +22,9 @@ use kip_spec::function::Protocol;
 use crate::prefix::Upload;
 use crate::unsafe_peek::{Socket, SocketPeek};
 
-/// Headers of an answer. Other proxies take 100 (Envoy) or count bytes only (nginx, HAProxy).
-const MOST_HEADERS: usize = 256;
+/// Headers of an answer. Other proxies take 100 (Envoy) or count bytes only (nginx, HAProxy). hyper fills room for all of them for each
+/// answer, so it is not more.
+const MOST_HEADERS: usize = 160;
 /// Idle connections kept for each instance and thread. Answers come in bunches: with fewer than are in use at once, some would be
 /// closed at each bunch and opened anew for the next requests.
 const IDLE: usize = 256;

@@ -63,7 +63,7 @@ const RESETS: usize = 20;
 
 /// Serves a connection to its end.
 pub(crate) async fn serve(
-    door: RequestHandler,
+    door: Rc<RequestHandler>,
     mut stream: Stream,
     peer: SocketAddr,
     keyed: bool,
@@ -112,7 +112,7 @@ async fn has_preface(stream: &mut Stream, read: &mut BytesMut) -> io::Result<boo
 }
 
 async fn serve_http1(
-    door: RequestHandler,
+    door: Rc<RequestHandler>,
     io: TokioIo<Guard<Stream>>,
     inbound: Inbound,
     mut closing: watch::Receiver<bool>,
@@ -141,7 +141,7 @@ async fn serve_http1(
 }
 
 async fn serve_http2(
-    door: RequestHandler,
+    door: Rc<RequestHandler>,
     bounds: Bounds,
     io: TokioIo<Guard<Stream>>,
     inbound: Inbound,

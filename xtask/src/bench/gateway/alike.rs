@@ -13,14 +13,17 @@ use crate::bench::server::{Server, binary};
 /// One turn of a target.
 const TURN: Duration = Duration::from_millis(1_000);
 
-/// This build beside an earlier one, and that one beside itself.
+/// This build beside an earlier one, and that one beside itself. Earlier builds scale by `fixed` where nothing is said, so this one is
+/// measured with that policy as well.
 pub(super) fn builds(old: &str, arguments: &[&str]) -> Result<()> {
     let old = std::fs::canonicalize(old)?;
-    let servers = [old.clone(), old, binary("kip")].map(Server::of);
+    let servers = [old.clone(), old, binary("kip"), binary("kip")].map(Server::of);
     let servers = servers.into_iter().collect::<Result<Vec<_>>>()?;
+    let fixed = format!("{ONE}    scaling: {{mode: fixed}}\n");
+    let rows = [("earlier", ONE), ("earlier, again", ONE), ("this build", ONE), ("this build, mode fixed", &fixed)];
     let mut targets = Vec::new();
-    for (server, name) in servers.iter().zip(["earlier", "earlier, again", "this build"]) {
-        server.deploy(&function("f", ONE)?)?;
+    for (server, (name, settings)) in servers.iter().zip(rows) {
+        server.deploy(&function("f", settings)?)?;
         server.call("/f/f/small")?;
         targets.push(Target::new(name, server.gateway, "f.localhost", vec![server.pid]));
     }
