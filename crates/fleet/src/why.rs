@@ -157,6 +157,11 @@ pub enum Reason {
         /// How many.
         queued: u32,
     },
+    /// Requests come at equal intervals, and the next ones are due.
+    RequestsExpected {
+        /// That interval, milliseconds.
+        every: u64,
+    },
     /// `instances.min` wants it.
     KeepMinimum,
     /// Provisioned instances are wanted.
@@ -470,6 +475,9 @@ impl fmt::Display for Reason {
             Self::RequestsWait { queued: 0 } => f.write_str("a task is due and no hot instance is free"),
             Self::RequestsWait { queued: 1 } => f.write_str("1 request waits and no hot instance is free"),
             Self::RequestsWait { queued } => write!(f, "{queued} requests wait and no hot instance is free"),
+            Self::RequestsExpected { every } => {
+                write!(f, "requests come every {}, and the next are due", Millis(*every))
+            }
             Self::KeepMinimum => f.write_str("instances.min asks for it"),
             Self::Provisioned { target } => write!(f, "{target} are to be provisioned"),
             Self::Released { target } => write!(f, "no more than {target} are to be provisioned"),

@@ -134,6 +134,10 @@ impl FunctionCore {
                 if let Some((why, _)) = returns.filter(|_| desired.hot == 0) {
                     (desired.hot, desired.kind, desired.why) = (1, Kind::OnDemand, why);
                 }
+                revision.expects = match desired.why {
+                    Reason::RequestsExpected { every } => Some(every),
+                    _ => None,
+                };
                 // The bound may have been lowered since they were started.
                 desired.hot = desired.hot.min(seen.maximum.max(busy));
                 desired.asleep = desired.asleep.min(seen.maximum.saturating_sub(desired.hot));
@@ -201,6 +205,8 @@ impl FunctionCore {
         let mut to_wake = desired.hot.saturating_sub(counts.coming());
         let urgency = match self.revisions.get(&version) {
             Some(revision) if revision.queue.is_empty() && desired.hot <= revision.kept() => Urgency::Minimum,
+            // Nobody waits yet, so nobody else has to give anything up.
+            Some(revision) if revision.expects.is_some() => Urgency::Rotation,
             _ => Urgency::Demand,
         };
         while to_wake > 0
@@ -218,7 +224,7 @@ impl FunctionCore {
         }
         let calm = revision.queue.is_empty() && revision.scaler.applied().is_none();
         let (role, minimum, maximum) = (revision.role, revision.minimum(), revision.maximum());
-        let returns = revision.returns.is_some() && revision.queue.is_empty();
+        let returns = (revision.returns.is_some() || revision.expects.is_some()) && revision.queue.is_empty();
         let replaced = revision.rotation.and_then(|(old, _)| self.instances.get(&old)?.replace);
         // One that is falling asleep will be woken when it has fallen; starting another for it would count the work twice.
         let falls = |i: &&Instance| {

@@ -72,6 +72,9 @@ pub struct Revision {
     /// One instance starts though no request waits: why, and until when it may wait for room, boot time.
     #[serde(default)]
     pub returns: Option<(Reason, u64)>,
+    /// It is being made ready for requests that come at this interval, milliseconds, and do not wait yet.
+    #[serde(default)]
+    pub expects: Option<u64>,
 }
 
 impl Revision {
@@ -98,6 +101,7 @@ impl Revision {
             gap: None,
             rung_failures: 0,
             returns: None,
+            expects: None,
         }
     }
 

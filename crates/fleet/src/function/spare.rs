@@ -162,10 +162,15 @@ impl FunctionCore {
         let Some(instance) = self.instances.get_mut(&id) else { return };
         (instance.wants_room, instance.goal) = (false, None);
         let version = instance.version;
-        let queued = self.revisions.get(&version).map_or(0, |revision| revision.queue.depth());
+        let revision = self.revisions.get(&version);
+        let (queued, expects) = revision.map_or((0, None), |revision| (revision.queue.depth(), revision.expects));
         let limits = self.limits(id);
         let limit = if from == Rung::Paused { limits.sleep } else { limits.park };
-        let why = if queued == 0 && asked { Reason::AskedFor } else { Reason::WokenForRequests { queued } };
+        let why = match expects.filter(|_| queued == 0) {
+            Some(every) if !asked => Reason::RequestsExpected { every },
+            _ if queued == 0 && asked => Reason::AskedFor,
+            _ => Reason::WokenForRequests { queued },
+        };
         self.operate(now, id, State::Waking, Operate::Resume { from }, limit, why, effects);
     }
 

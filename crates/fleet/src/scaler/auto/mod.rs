@@ -7,25 +7,30 @@
 //!   needed to serve what waits within the time of a start: a burst that is over before an instance has started starts few (`service`).
 //! * *Asleep*: each unused one for as long as the gaps of late at its depth say: an hour of sleep has a price, and so has the start
 //!   that a caller waits for (`gaps`).
+//! * *Timers*: requests at equal intervals are expected, and find an instance hot (`rhythm`).
 //!
 //! `docs/scaling-auto.md` has the figures that the numbers below were chosen by.
 
 mod gaps;
 mod load;
+mod rhythm;
 mod rises;
 mod service;
 
 use std::fmt;
 
+use kip_spec::Millis;
 use kip_spec::function::defaults;
 use kip_spec::scaling::{Auto as Settings, Class, IdleLimit};
 use serde::{Deserialize, Serialize};
 
 use super::{Desired, Load, Observation, Scaler};
-use crate::{Now, Policy};
+use crate::why::Reason;
+use crate::{Kind, Now, Policy};
 
 use gaps::{DepthGaps, Worth};
 use load::{LONG, LoadWindow, PART, SHORT};
+use rhythm::{ExpectedRound, Rhythm};
 use rises::{MINUTE, Rises};
 use service::ServiceTimes;
 
@@ -77,6 +82,8 @@ pub struct Auto {
     window: LoadWindow,
     gaps: DepthGaps,
     rises: Rises,
+    #[serde(default)]
+    rhythm: Rhythm,
     service: ServiceTimes,
     /// What a wake took when it last decided.
     wake: u64,
@@ -103,6 +110,10 @@ pub struct AutoFigures {
     pub demand: u32,
     /// Instances kept hot beyond the demand.
     pub spare: u32,
+    /// Instances that are hot for requests that are expected, because they come at equal intervals.
+    pub expected: u32,
+    /// That interval; `None` where there is none.
+    pub every: Option<u64>,
     /// Instances that are worth having for the arrivals and for what waits; starts go no further.
     pub enough: u32,
     /// Instances that are there or start.
@@ -130,7 +141,11 @@ impl fmt::Display for AutoFigures {
             f,
             "load {load_short:.2} over 6 s and {load_long:.2} over 60 s; {demand} for the requests and {spare} spare, at most {enough}; {alive} there or \
              starting, {kept} worth keeping"
-        )
+        )?;
+        match self.every {
+            Some(every) => write!(f, "; requests come every {}, {} for the next", Millis(every), self.expected),
+            None => Ok(()),
+        }
     }
 }
 
@@ -139,6 +154,8 @@ impl fmt::Display for AutoFigures {
 pub struct AutoHistory {
     gaps: DepthGaps,
     rises: Rises,
+    #[serde(default)]
+    rhythm: Rhythm,
     service: ServiceTimes,
 }
 
@@ -152,19 +169,22 @@ impl AutoHistory {
     pub(crate) fn shift(&mut self, by: impl Fn(u64) -> u64) {
         self.gaps.shift(&by);
         self.rises.shift(&by);
+        self.rhythm.shift(&by);
     }
 }
 
 impl Auto {
     /// What it has learnt so far, as if nothing were asked of it from now on.
     pub fn history(&self, now: u64) -> AutoHistory {
-        AutoHistory { gaps: self.gaps.at_rest(now), rises: self.rises.clone(), service: self.service.clone() }
+        let (rises, rhythm, service) = (self.rises.clone(), self.rhythm.clone(), self.service.clone());
+        AutoHistory { gaps: self.gaps.at_rest(now), rises, rhythm, service }
     }
 
     /// Goes on from there. What is under way already is kept.
     pub fn learn(&mut self, history: &AutoHistory) {
         self.gaps = history.gaps.clone();
         (self.rises, self.service) = (history.rises.clone(), history.service.clone());
+        self.rhythm = history.rhythm.clone();
         self.observed = None;
     }
 
@@ -186,6 +206,7 @@ impl Auto {
             window: LoadWindow::new(),
             gaps: DepthGaps::default(),
             rises: Rises::default(),
+            rhythm: Rhythm::default(),
             service: ServiceTimes::default(),
             wake: 0,
             next_tick: None,
@@ -203,6 +224,18 @@ impl Auto {
     fn recent(&self) -> u32 {
         let work = whole32(self.service.mean().unwrap_or(0.0)) / 1_000;
         self.window.came(usize::try_from(work).unwrap_or(LONG).saturating_add(2))
+    }
+
+    /// The next round of requests at equal intervals, and from when on an instance is made ready for it. A written `idle.pause` is kept,
+    /// and a wake that nobody notices needs no preparation.
+    fn expected_round(&mut self, now: u64, seen: &Observation<'_>) -> Option<(ExpectedRound, u64)> {
+        if !seen.on_demand || matches!(self.pause, IdleLimit::After(_)) {
+            return None;
+        }
+        let round = self.rhythm.next(now)?;
+        let is_there = !(seen.asleep_since.is_empty() && seen.idle_since.is_empty());
+        let lead = if is_there { seen.wake } else { seen.start };
+        (!is_there || lead >= UNNOTICED).then(|| (round, round.from.saturating_sub(lead)))
     }
 
     /// What a decision at this moment goes by.
@@ -236,8 +269,10 @@ impl Auto {
         let resting_ones = count(seen.idle_since.len().saturating_add(seen.asleep_since.len()));
         let alive = seen.busy.saturating_add(seen.starting).saturating_add(resting_ones);
         let few = demand.min(FEW);
-        let enough = alive.max(if overdue { demand } else { needed.max(few) }).max(1);
-        let hot = demand.saturating_add(spare).min(enough);
+        let round = self.expected_round(now, seen);
+        let expected = round.filter(|(_, since)| now >= *since).map_or(0, |(round, _)| round.width.div_ceil(self.soft));
+        let enough = alive.max(if overdue { demand } else { needed.max(few) }).max(expected).max(1);
+        let hot = demand.saturating_add(spare).max(expected).min(enough);
 
         // An idle one stays hot for as long as waking it would take.
         let pause = match self.pause {
@@ -293,7 +328,8 @@ impl Auto {
         // Without requests for a minute nothing changes but what has times of its own.
         let busy = (waiting > 0 || load_long > 0.0).then_some(next);
         let pool = (self.rises.sharpest() > 0).then(|| now - now % MINUTE + MINUTE);
-        self.next_tick = pauses.chain(until).chain(busy).chain(pool).min();
+        let rounds = round.map(|(round, since)| if since > now { since } else { round.until + 1 });
+        self.next_tick = pauses.chain(until).chain(busy).chain(pool).chain(rounds).min();
         let (class, arrivals, service, start, wake) = (self.class, rate * 1_000.0, work, seen.start, seen.wake);
         AutoFigures {
             class,
@@ -303,6 +339,8 @@ impl Auto {
             service,
             demand,
             spare,
+            expected,
+            every: round.map(|(round, _)| round.every),
             enough,
             alive,
             overdue,
@@ -337,6 +375,10 @@ impl Scaler for Auto {
         }
         self.window.advance(now, self.level);
         self.window.arrived(load.arrivals.wrapping_sub(self.arrivals));
+        match self.level == 0 && load.arrivals != self.arrivals {
+            true => self.rhythm.arrived(now, load.requests),
+            false => self.rhythm.widened(load.requests),
+        }
         self.arrivals = load.arrivals;
         self.level = load.requests;
         // Requests that pile up while an instance starts are not needed at once.
@@ -350,7 +392,12 @@ impl Scaler for Auto {
 
     fn decide(&mut self, now: Now, seen: &Observation<'_>) -> Desired {
         let figures = self.figures(now.boot, seen);
-        let (kind, why) = seen.reason(figures.hot);
+        let (kind, why) = match figures.every {
+            Some(every) if seen.queued == 0 && figures.expected > seen.busy.max(seen.minimum) => {
+                (Kind::OnDemand, Reason::RequestsExpected { every })
+            }
+            _ => seen.reason(figures.hot),
+        };
         Desired { hot: figures.hot, asleep: figures.asleep, decided: false, kind, why }
     }
 
@@ -359,7 +406,7 @@ impl Scaler for Auto {
     }
 
     fn is_at_rest(&self) -> bool {
-        self.level == 0
+        self.level == 0 && !self.rhythm.is_known()
     }
 }
 
@@ -476,17 +523,44 @@ mod tests {
     #[test]
     fn an_unused_sleeper_is_kept_by_the_gaps_of_late() {
         let mut scaler = auto(Class::Balanced);
-        // One request of 1 s every forty minutes.
-        let mut now = 1_000_000;
+        // One request of 1 s about every forty minutes.
+        let (mut now, mut left) = (1_000_000, 0);
         for arrivals in 1..=10 {
             scaler.observe(now, load(1, 1, arrivals));
             scaler.observe(now + 1_000, load(0, 0, arrivals));
-            now += 2_400_000;
+            left = now + 1_000;
+            now += 2_340_000 + u64::from(arrivals % 2) * 120_000;
         }
-        let left = now - 2_400_000 + 1_000;
         let kept = |scaler: &mut Auto, now: u64| scaler.decide(at(now), &seen(0, 0, &[], &[left])).asleep;
         assert_eq!(kept(&mut scaler, left + 2_390_000), 1, "the next one comes soon");
         assert_eq!(kept(&mut scaler, left + 2_800_000), 0, "it did not come");
+    }
+
+    /// A request of 1 s every five minutes, a wake of 3 s.
+    #[test]
+    fn an_instance_is_hot_when_a_timer_calls() {
+        let mut scaler = auto(Class::Balanced);
+        let mut now = 1_000_000;
+        for arrivals in 1..=5 {
+            scaler.observe(now, load(1, 1, arrivals));
+            scaler.observe(now + 1_000, load(0, 0, arrivals));
+            now += 300_000;
+        }
+        let left = now - 300_000 + 1_000;
+        let mut hot = |now: u64, asleep: &[u64]| {
+            let decided = scaler.decide(at(now), &seen(0, 0, &[], asleep));
+            (decided.hot, scaler.next_tick(), decided.why)
+        };
+        // It comes within 6 s of its time, and a wake takes 3 s.
+        assert_eq!((hot(left + 60_000, &[left]).0, hot(left + 60_000, &[left]).1), (0, Some(now - 9_000)));
+        assert_eq!((hot(now - 9_000, &[left]).0, hot(now - 9_000, &[left]).2), (1, Reason::RequestsExpected { every: 300_000 }));
+        assert_eq!(hot(now - 100_000, &[]).1, Some(now - 36_000), "a start takes longer");
+        assert_eq!(hot(now + 6_001, &[left]).0, 0, "it did not come");
+        assert!(!scaler.is_at_rest(), "its next round is expected");
+        // Written limits bound it.
+        let written = Settings { pause: IdleLimit::After(kip_spec::Millis(1_000)), ..Settings::default() };
+        let mut bound = Auto { pause: written.pause, ..scaler.clone() };
+        assert_eq!(bound.decide(at(now), &seen(0, 0, &[], &[left])).hot, 0);
     }
 
     /// With written limits it keeps what `fixed` keeps.
