@@ -18,7 +18,7 @@ use kip_spec::sticky::Sticky;
 use kip_spec::{FunctionName, InstanceId, QualifierName, VersionId};
 use kip_wire::VersionStatus;
 use parking_lot::{Mutex, MutexGuard, RwLock};
-use tokio::sync::oneshot;
+use tokio::sync::{Notify, oneshot};
 
 use crate::Version;
 use crate::bodies::Bodies;
@@ -119,6 +119,8 @@ pub(crate) struct Inner {
     /// What is provisioned and nobody uses, as it was last found.
     pub(crate) unused: Option<Box<UnusedInstances>>,
     waiters: HashMap<Ticket, oneshot::Sender<Verdict>>,
+    /// Told when a request has to wait; none where nobody ever listened.
+    pub(crate) arrivals: Option<Arc<Notify>>,
     pub(crate) links: HashMap<InstanceId, Arc<Link>>,
     /// Instances whose start is under way: their end is reported by the start itself.
     pub(crate) starting: Vec<InstanceId>,
@@ -175,6 +177,7 @@ impl Cell {
             told: LastLogged::new(),
             reported: Vec::new(),
             unused: None,
+            arrivals: None,
             waiters: HashMap::new(),
             links: HashMap::new(),
             starting: Vec::new(),
@@ -249,6 +252,7 @@ impl Cell {
             None => {
                 let (sender, receiver) = oneshot::channel();
                 inner.waiters.insert(ticket, sender);
+                inner.arrivals.iter().for_each(|arrivals| arrivals.notify_waiters());
                 Admission::Waiting(QueuedRequest::new(self.clone(), ticket, qualifier, receiver))
             }
         };
@@ -316,6 +320,7 @@ impl Cell {
             after.extend(self.run(&mut inner, step(event), None));
         }
         inner.reported = ready.keys().copied().collect();
+        inner.arrivals.iter().filter(|_| !ready.is_empty()).for_each(|arrivals| arrivals.notify_waiters());
         drop(inner);
         self.carry_out(after);
     }

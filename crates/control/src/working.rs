@@ -13,9 +13,8 @@ use kip_spec::function::FunctionSpec;
 use crate::cell::Cell;
 use crate::shared::Shared;
 
-/// How long is looked, in steps after each of which a request that came meanwhile ends the look.
-const STEPS: u32 = 5;
-const STEP: Duration = Duration::from_millis(40);
+/// How long is looked. A request that comes meanwhile ends the look.
+const LOOK: Duration = Duration::from_millis(200);
 /// A program that uses less than this part of one CPU, in a thousand, does not work: timers and heartbeats. In a look this is two
 /// hundredths of a second, the least that the kernel counts without a cgroup.
 const LEAST: u64 = 100;
@@ -37,12 +36,20 @@ impl Shared {
             return None;
         }
         let (began, before) = (boot_millis(), self.cpu_of(instance).await?);
-        for _ in 0..STEPS {
-            tokio::time::sleep(STEP).await;
-            if cell.look(&cell.lock(), |core| core.waiting().next().is_some()).unwrap_or(false) {
-                // Somebody waits for it: it is not to be paused at all.
-                return Some(Work::Request);
+        let arrivals = cell.lock().arrivals.get_or_insert_default().clone();
+        let waits = || cell.look(&cell.lock(), |core| core.waiting().next().is_some()).unwrap_or(false);
+        let asked = async {
+            loop {
+                let arrival = arrivals.notified();
+                if waits() {
+                    return;
+                }
+                arrival.await;
             }
+        };
+        if tokio::time::timeout(LOOK, asked).await.is_ok() {
+            // Somebody waits for it: it is not to be paused at all.
+            return Some(Work::Request);
         }
         let after = self.cpu_of(instance).await?;
         let passed = boot_millis().saturating_sub(began).max(1).saturating_mul(1_000_000);

@@ -99,6 +99,8 @@ struct Scripts {
     answers: VecDeque<String>,
     memos: Vec<(InstanceId, String)>,
     found: Vec<FoundInstance>,
+    /// CPU time that each instance has used, nanoseconds; none where it cannot be measured.
+    cpu_time: Option<u64>,
 }
 
 /// The body.
@@ -118,6 +120,11 @@ impl FakeBody {
     /// How the next calls of a kind go, in this order; those after them go well at once.
     pub fn script(&self, call: Call, courses: &[Script]) {
         self.scripts.lock().courses.entry(call).or_default().extend(courses);
+    }
+
+    /// CPU time that each instance has used from now on, nanoseconds.
+    pub fn uses_cpu(&self, time: u64) {
+        self.scripts.lock().cpu_time = Some(time);
     }
 
     /// How the next requests are answered, in this order; those after them at once.
@@ -347,8 +354,11 @@ impl Body for FakeBody {
 
     async fn measure(&self, instances: &[InstanceId], what: Measure) -> HashMap<InstanceId, u64> {
         let scripts = self.scripts.lock();
-        let memory = |id: &InstanceId| Some((*id, scripts.instances.get(id)?.memory));
-        if what == Measure::CpuTime { HashMap::new() } else { instances.iter().filter_map(memory).collect() }
+        let measured = |id: &InstanceId| {
+            let memory = scripts.instances.get(id)?.memory;
+            Some((*id, if what == Measure::CpuTime { scripts.cpu_time? } else { memory }))
+        };
+        instances.iter().filter_map(measured).collect()
     }
 
     async fn stacks(&self, _: InstanceId) -> Vec<String> {

@@ -137,6 +137,18 @@ async fn a_place_on_an_instance_that_is_not_known_is_refused_and_given_back() {
 }
 
 #[tokio::test]
+async fn a_request_ends_the_look_at_an_idle_instance_at_once() {
+    let room = Room::open(|spec| spec.idle.pause = Some(Millis(1_000))).await;
+    room.body.uses_cpu(0);
+    warm(&room).await;
+    until("it is looked at", || states(&room) == ["pausing"]).await;
+    tokio::time::sleep(Duration::from_millis(50)).await;
+    let (permit, took) = timed(place(&room)).await;
+    assert!(permit.is_ok() && took <= 3, "{took} ms");
+    assert_eq!(room.body.calls(Call::Pause), [], "it is not paused at all");
+}
+
+#[tokio::test]
 async fn the_end_of_an_instance_is_known_before_its_request_is_sent_again() {
     let room = Room::open(|spec| spec.instances.max = 1).await;
     let permit = place(&room).await.unwrap();
