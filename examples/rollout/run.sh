@@ -30,7 +30,8 @@ callers & callers & callers &
 
 echo "== release 2 is good: the alias moves in three steps"
 release 2 0 --no-traffic
-"$KIP" rollout start greeter prod --to 2 --steps 20,50,100 --every 3s --wait
+# A busy machine makes short answers late: only much longer times count as worse.
+"$KIP" rollout start greeter prod --to 2 --steps 20,50,100 --every 3s --max-slower 1000 --wait
 curl -s "http://$GATEWAY/f/greeter@prod/"
 
 echo "== release 3 fails a third of its requests: the rollout goes back by itself"

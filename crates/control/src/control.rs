@@ -322,6 +322,7 @@ impl Control {
         {
             let mut cells = self.shared.cells.write();
             cells.by_name.remove(cell.name());
+            cells.jobs.remove(cell.name());
             cells.by_host.remove(&host_label(cell.name().as_str(), None));
             cells.by_label.retain(|_, (other, _)| !Arc::ptr_eq(other, &cell));
         }
@@ -455,9 +456,8 @@ impl Control {
 
     /// The functions that are jobs, by name.
     pub fn jobs(&self) -> Vec<Arc<Cell>> {
-        // Asked for every second: only the few that are jobs are sorted.
         let mut jobs: Vec<Arc<Cell>> =
-            self.shared.cells().by_name.values().filter(|cell| cell.is_job()).cloned().collect();
+            self.shared.cells().jobs.values().filter(|cell| cell.is_job()).cloned().collect();
         jobs.sort_by(|a, b| a.name().cmp(b.name()));
         jobs
     }

@@ -11,6 +11,7 @@ use kip_fleet::rollout::{
 };
 use kip_fleet::{Event, FunctionCore, Qualifier};
 use kip_host::clock::wall_millis;
+use kip_host::failpoint::reached;
 use kip_records::metrics::{Evidence, Histogram};
 use kip_spec::qualifier::share;
 use kip_spec::scaling::{Fc, Provision};
@@ -166,6 +167,14 @@ impl Shared {
         let object = Object::Alias(function.clone(), alias.clone());
         let committed = turn.commit(author.proposal(object, change)).await?;
         let Effect::Alias(stored) = committed.effect else { return Err(missing()) };
+        reached(match next {
+            RolloutMove::Shift { share: WHOLE } => "rollout: whole",
+            RolloutMove::Shift { .. } => "rollout: shifted",
+            RolloutMove::Complete => "rollout: completed",
+            RolloutMove::Abort(_) => "rollout: aborted",
+            RolloutMove::ParkOld => "rollout: old set aside",
+            RolloutMove::Wait | RolloutMove::Prepare { .. } => "rollout: begun",
+        });
         if moved {
             if matches!(next, RolloutMove::Shift { share: WHOLE }) {
                 self.keep_old(&cell, &rollout).await?;

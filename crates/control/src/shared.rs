@@ -105,6 +105,8 @@ pub(crate) struct Cells {
     /// By the labels of qualifiers that end in a hash; the others are read as they are.
     pub(crate) by_label: HashMap<String, (Arc<Cell>, QualifierName)>,
     pub(crate) by_number: HashMap<CoreNumber, Arc<Cell>>,
+    /// Those of which a revision is a job: timers look through them every second.
+    pub(crate) jobs: HashMap<FunctionName, Arc<Cell>>,
 }
 
 impl Shared {
@@ -207,12 +209,19 @@ impl Shared {
     pub(crate) fn add_cell(self: &Arc<Self>, version: Arc<Version>) -> Arc<Cell> {
         let number = CoreNumber(self.next_core.fetch_add(1, Ordering::Relaxed));
         let around: Arc<dyn Surroundings> = self.clone();
-        let cell = Arc::new(Cell::new(number, version, Arc::downgrade(&around)));
+        let cell = Arc::new(Cell::new(number, version.clone(), Arc::downgrade(&around)));
+        self.note_job(&cell, &version);
         let mut cells = self.cells.write();
         cells.by_name.insert(cell.name().clone(), cell.clone());
         cells.by_host.insert(host_label(cell.name().as_str(), None), cell.clone());
         cells.by_number.insert(number, cell.clone());
         cell
+    }
+
+    fn note_job(&self, cell: &Arc<Cell>, version: &Version) {
+        if version.spec.job.is_some() {
+            self.cells.write().jobs.insert(cell.name().clone(), cell.clone());
+        }
     }
 
     /// A version of the store, with what this host offers and has measured.
@@ -230,6 +239,7 @@ impl Shared {
             DeployResult { function: version.spec.name.clone(), version: version.id, label: version.label() };
         let known = self.cells().by_name.get(&deployed.function).cloned();
         let cell = known.unwrap_or_else(|| self.add_cell(version.clone()));
+        self.note_job(&cell, &version);
         cell.deploy(version);
         self.changed_functions.fetch_add(1, Ordering::Relaxed);
         deployed

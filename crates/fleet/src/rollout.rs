@@ -317,6 +317,11 @@ fn wanted(share: u32, seen: &RolloutSample) -> u32 {
     u32::try_from(needs).unwrap_or(u32::MAX).clamp(1, seen.most.max(1))
 }
 
+/// Of fewer requests, the 99th percentile is the longest of all.
+const FOR_A_PERCENTILE: u64 = 100;
+/// Hosts differ by so much from one moment to the next, microseconds.
+const NOISE: u64 = 10_000;
+
 fn judge(limits: &RolloutLimits, seen: &RolloutSample) -> Option<AbortReason> {
     if seen.failed_starts >= limits.starts.max(1) {
         return Some(AbortReason::Starts { failures: seen.failed_starts });
@@ -332,12 +337,12 @@ fn judge(limits: &RolloutLimits, seen: &RolloutSample) -> Option<AbortReason> {
     if limits.errors.is_some_and(|most| new > old.saturating_add(most)) {
         return Some(AbortReason::Errors { new, old });
     }
-    if seen.old.requests < limits.least.max(1) {
+    if seen.new.requests.min(seen.old.requests) < limits.least.max(FOR_A_PERCENTILE) {
         return None;
     }
     let (slower, new, old) = (limits.slower?, seen.new.p99?, seen.old.p99?);
     let most = old.saturating_mul(100 + u64::from(slower)) / 100;
-    (new > most).then_some(AbortReason::Slower { new, old })
+    (new > most.max(old + NOISE)).then_some(AbortReason::Slower { new, old })
 }
 
 impl fmt::Display for AbortReason {
@@ -474,14 +479,17 @@ mod tests {
             (traffic(19, 19, 1_000), traffic(1_000, 0, 1_000), 0, None),
             (traffic(20, 1, 1_000), traffic(1_000, 0, 1_000), 0, Some(AbortReason::Errors { new: 50, old: 0 })),
             (traffic(1_000, 50, 1_000), traffic(1_000, 40, 1_000), 0, None),
-            (traffic(1_000, 0, 2_000), traffic(1_000, 0, 1_000), 0, None),
+            (traffic(1_000, 0, 200_000), traffic(1_000, 0, 100_000), 0, None),
             (
-                traffic(1_000, 0, 2_001),
-                traffic(1_000, 0, 1_000),
+                traffic(100, 0, 200_001),
+                traffic(100, 0, 100_000),
                 0,
-                Some(AbortReason::Slower { new: 2_001, old: 1_000 }),
+                Some(AbortReason::Slower { new: 200_001, old: 100_000 }),
             ),
-            (traffic(1_000, 0, 9_000), traffic(3, 0, 1_000), 0, None),
+            (traffic(99, 0, 900_000), traffic(1_000, 0, 100_000), 0, None),
+            (traffic(1_000, 0, 900_000), traffic(99, 0, 100_000), 0, None),
+            // Within what hosts differ by.
+            (traffic(1_000, 0, 10_900), traffic(1_000, 0, 1_000), 0, None),
             (traffic(0, 0, 0), traffic(0, 0, 0), 3, Some(AbortReason::Starts { failures: 3 })),
         ];
         for (new, old, failed_starts, why) in rows {

@@ -114,6 +114,8 @@ struct Switches {
     initialize_delay: u64,
     one_connection: bool,
     fail_work: bool,
+    /// Milliseconds.
+    slow_work: u64,
 }
 
 #[expect(clippy::exit, reason = "ending at once, in the midst of things, is what it is for")]
@@ -148,6 +150,7 @@ fn main() -> io::Result<()> {
             "--never-listen" => switches.never_listen = true,
             "--one-connection" => switches.one_connection = true,
             "--fail-work" => switches.fail_work = true,
+            "--slow-work" => switches.slow_work = number(),
             "--ready-after" => switches.ready_after = number(),
             "--initialize-status" => switches.initialize_status = u16::try_from(number()).unwrap_or(500),
             "--initialize-delay" => switches.initialize_delay = number(),
@@ -509,7 +512,10 @@ fn answer(
             write!(out, "HTTP/1.1 202 Accepted\r\nx-kip-keep-awake: 10m\r\ncontent-length: 2\r\n\r\nok")?;
             Ok(true)
         }
-        "worse" => text(request, out, if switches.fail_work { 500 } else { 200 }, ""),
+        "worse" => {
+            std::thread::sleep(Duration::from_millis(switches.slow_work));
+            text(request, out, if switches.fail_work { 500 } else { 200 }, "")
+        }
         "pid" => text(request, out, 200, &std::process::id().to_string()),
         // An engine with the requests of vLLM, and ways in which one can fail.
         "generate" | "sleep" | "sleep-refuse" | "sleep-nothing" | "wake_up" | "wake-refuse" | "wake-wrong"

@@ -46,6 +46,11 @@ pub(crate) fn plan(random: &mut Random) -> RolloutPlan {
         every: random.scale(1_000, 30_000),
         keep: random.pick(&[0, 5_000, 60_000]),
         park_old: random.per_mille(500),
-        limits: RolloutLimits { least: random.scale(1, 50), errors, slower: None, starts: random.pick(&[1, 3, 10]) },
+        limits: RolloutLimits {
+            least: random.scale(1, 50),
+            errors,
+            slower: errors.map(|_| 100),
+            starts: random.pick(&[1, 3, 10]),
+        },
     }
 }

@@ -19,6 +19,8 @@ use crate::world::{World, WorldEvent};
 
 /// Between two looks, milliseconds.
 const LOOK: u64 = 250;
+/// The 99th percentile of the time of a request, microseconds.
+const TIME: u64 = 100_000;
 
 impl World {
     /// A rollout begins, if there is a version to go to, and none is under way.
@@ -135,16 +137,18 @@ impl World {
 
     fn sample(&self, function: usize, held: &Rollout) -> RolloutSample {
         let [new, old] = self.counted(function, held);
-        let since = |now: (u64, u64), base: (u64, u64)| TrafficSample {
+        let since = |now: (u64, u64), base: (u64, u64), p99: u64| TrafficSample {
             requests: now.0.saturating_sub(base.0),
             failed: now.1.saturating_sub(base.1),
-            p99: None,
+            p99: Some(p99),
         };
+        // Some versions are slower than the one before.
+        let slow = if held.to.0 % 5 == 0 { 3 * TIME } else { TIME };
         let core = self.cells[function].core();
         let seen = core.map(|core| InstanceSample::of(core, held.to, &held.old())).unwrap_or_default();
         let InstanceSample { busy, ready, waits_for_room, has_room, old_is_awake, failed_starts } = seen;
         let has_room = has_room || self.placer.has_room(held.policy.need);
-        let (new, old) = (since(new, held.base[0]), since(old, held.base[1]));
+        let (new, old) = (since(new, held.base[0], slow), since(old, held.base[1], TIME));
         RolloutSample {
             new,
             old,
@@ -195,11 +199,12 @@ impl World {
 
     /// It goes back for a reason that its limits name.
     fn check_abort(&mut self, rollout: &Rollout, why: AbortReason) {
-        let RolloutLimits { errors, starts, .. } = rollout.plan.limits;
+        let RolloutLimits { errors, slower, starts, .. } = rollout.plan.limits;
         let named = match why {
             AbortReason::Starts { failures } => failures >= starts,
             AbortReason::NoRoom => rollout.plan.park_old,
             AbortReason::Errors { new, old } => errors.is_some_and(|most| new > old + most),
+            AbortReason::Slower { new, old } => slower.is_some() && new > old,
             _ => false,
         };
         if !named {

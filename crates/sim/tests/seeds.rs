@@ -98,6 +98,8 @@ fn the_worlds_are_rich() {
         ": Shift { share: 1000000 }",
         ": Complete",
         ": Abort(Starts",
+        ": Abort(NoRoom",
+        ": ParkOld",
     ];
     for seed in SOME {
         let lines = run(seed, &Reduction::default(), None, Detail::All).lines;

@@ -1,11 +1,11 @@
 //! A version holds its code: what its folder had when it was deployed, whatever becomes of the folder.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
 use std::os::unix::fs::PermissionsExt;
 use std::path::PathBuf;
-use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex};
 
 use crate::bodies;
 use crate::http::Answer;
@@ -211,7 +211,7 @@ fn what_cannot_be_captured_is_live_with_a_warning_or_refused_where_it_was_asked_
 }
 
 #[test]
-fn fifty_updates_of_the_code_under_load_are_each_seen_whole() {
+fn fifty_updates_of_the_code_and_twenty_moves_under_load_are_each_seen_whole() {
     const UPDATES: u32 = 50;
     const CALLERS: usize = 32;
     let server = Server::start();
@@ -230,33 +230,43 @@ fn fifty_updates_of_the_code_under_load_are_each_seen_whole() {
     write(1);
     let settings = "instances: {max: 4, concurrency: 16}\ncode: snapshot";
     server.deploy(&manifest(settings));
+    server.kip(&["alias", "set", "f", "prod", "LATEST"]).ok();
     let (stop, gateway) = (Arc::new(AtomicBool::new(false)), server.gateway);
+    // What the callers have seen: of each version its release, and no other.
+    let ledger = Arc::new(Mutex::new(BTreeMap::new()));
     let callers: Vec<_> = (0..CALLERS)
-        .map(|_| {
-            let stop = stop.clone();
+        .map(|caller| {
+            let (stop, ledger) = (stop.clone(), ledger.clone());
+            let path = if caller % 2 == 0 { "/f/f/env" } else { "/f/f@prod/env" };
             apart(move || {
-                let mut seen = BTreeSet::new();
                 while !stop.load(Ordering::Relaxed) {
-                    let answer: Answer = call(gateway, "GET", "/f/f/env", "", b"");
+                    let answer: Answer = call(gateway, "GET", path, "", b"");
                     assert_eq!(answer.status(), 200, "{answer:?}");
                     let json = answer.json();
                     assert_eq!(json["RELEASE"], json["OTHER"], "files of two releases");
-                    seen.insert(json["RELEASE"].as_str().unwrap().to_owned());
+                    let release: u32 = json["RELEASE"].as_str().unwrap().parse().unwrap();
+                    let version = answer.header("x-kip-version").unwrap().to_owned();
+                    let known = *ledger.lock().unwrap().entry(version.clone()).or_insert(release);
+                    assert_eq!(known, release, "one version {version} with two releases");
                 }
-                seen
             })
         })
         .collect();
+    let seen_by_callers = |release: u32| ledger.lock().unwrap().values().any(|seen| *seen == release);
     for number in 2..=UPDATES {
         write(number);
         server.deploy(&manifest(settings));
-        let expected = number.to_string();
-        until_true("the update serves", || seen(&server, "").0 == expected);
+        until_true("callers see the update", || seen_by_callers(number));
+        if number % 5 == 0 {
+            let older = number - 1;
+            server.kip(&["alias", "set", "f", "prod", &format!("r{older}=60,LATEST=40")]).ok();
+            server.kip(&["alias", "set", "f", "prod", "LATEST"]).ok();
+        }
     }
     stop.store(true, Ordering::Relaxed);
-    let seen: BTreeSet<String> = callers.into_iter().flat_map(|caller| caller.join().unwrap()).collect();
-    // Callers see what serves; which of the first ones they began with is theirs.
-    assert!(seen.len() >= UPDATES as usize / 2, "{} of {UPDATES} releases were seen by callers", seen.len());
+    callers.into_iter().for_each(|caller| caller.join().unwrap());
+    let seen: Vec<u32> = ledger.lock().unwrap().values().copied().collect();
+    assert_eq!(BTreeSet::from_iter(seen), (1..=UPDATES).collect(), "callers saw every release");
 }
 
 #[test]

@@ -129,6 +129,84 @@ fn one_that_fails_under_load_is_aborted_by_its_errors() {
 }
 
 #[test]
+fn one_that_is_slower_under_load_is_aborted_by_its_times() {
+    let server = two_versions(&["--slow-work", "120"]);
+    let load = Load::begin(&server, "/f/f@prod/worse");
+    let failed =
+        server.kip(&["rollout", "start", "f", "prod", "--to", "2", "--steps", "50,100", "--every", "60s", "--wait"]);
+    failed.failed(&["KW-3035", "99th percentile"]);
+    assert_eq!(load.end(), 0, "all were answered");
+    assert_eq!(version_of(&server), (200, "1".to_owned()));
+    assert_eq!(status(&server)["stage"], "aborted");
+}
+
+#[test]
+fn one_whose_canary_answers_otherwise_gets_no_request() {
+    let settings = "instances: {max: 4}\nidle: {pause: 1s}\ncanary: {path: /worse}";
+    let server = versions_with(Server::start(), settings, &["--fail-work"]);
+    let load = Load::begin(&server, "/f/f@prod/delay/5");
+    let failed = server.kip(&["rollout", "start", "f", "prod", "--to", "2", "--every", "60s", "--wait"]);
+    failed.failed(&["KW-3035", "starts of the new version failed in a row"]);
+    assert_eq!(load.end(), 0, "nobody noticed");
+    assert_eq!(version_of(&server), (200, "1".to_owned()));
+}
+
+#[test]
+fn a_server_killed_after_each_commit_of_a_rollout_goes_on_with_it() {
+    let mut server = two_versions(&[]);
+    for point in ["rollout: begun", "rollout: shifted", "rollout: whole", "rollout: completed"] {
+        server.terminate();
+        let mut command = server.serve_command();
+        command.env(kip_host::environment::FAIL_POINT, point);
+        server.start_by(command);
+        let steps = ["--to", "2", "--steps", "50,100", "--every", "1s", "--max-slower", "0"];
+        // At the first commit its answer is lost.
+        drop(server.kip(&[&["rollout", "start", "f", "prod"], &steps[..]].concat()));
+        assert!(!server.wait().success(), "the server killed itself at `{point}`");
+        server.start_again();
+        until_true("it is complete", || status(&server)["stage"] == "completed");
+        assert_eq!(version_of(&server), (200, "2".to_owned()), "after a crash at `{point}`");
+        server.kip(&["alias", "set", "f", "prod", "1"]).ok();
+        assert_eq!(version_of(&server), (200, "1".to_owned()));
+    }
+}
+
+#[test]
+fn the_example_shows_a_good_and_a_bad_upgrade_with_reasons() {
+    if ["python3", "curl"].iter().any(|program| std::process::Command::new(program).arg("--version").output().is_err())
+    {
+        println!("skipped: the example needs python3 and curl");
+        return;
+    }
+    let server = Server::start();
+    let example = std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("../../examples/rollout");
+    let folder = server.folder().join("rollout");
+    std::fs::create_dir(&folder).unwrap();
+    for file in ["app.py", "kip.yaml", "run.sh"] {
+        std::fs::copy(example.join(file), folder.join(file)).unwrap();
+    }
+    let kip = server.folder().join("kip-of-the-test");
+    let script = format!("#!/bin/sh\nexec {} --data-dir {} \"$@\"\n", crate::support::KIP, server.data().display());
+    std::fs::write(&kip, script).unwrap();
+    std::fs::set_permissions(&kip, std::os::unix::fs::PermissionsExt::from_mode(0o755)).unwrap();
+    let mut shell = std::process::Command::new("sh");
+    shell.arg("run.sh").current_dir(&folder).env("KIP", kip).env("GATEWAY", server.gateway.to_string());
+    let began = kip_host::clock::boot_millis();
+    let shown = crate::support::run_within(std::time::Duration::from_secs(180), &mut shell).ok();
+    println!("the example took {} ms", kip_host::clock::boot_millis() - began);
+    let order = ["release 1\n", "release 2\n", "release 2\n", "== the reasons"];
+    let mut rest = shown.stdout.as_str();
+    for part in order {
+        rest = rest.split_once(part).unwrap_or_else(|| panic!("{part}: {shown:?}")).1;
+    }
+    for reason in
+        ["rollout of prod: 2 has 20 %", "rollout of prod to 2 is complete", "of the new version's requests failed"]
+    {
+        assert!(rest.contains(reason), "{reason}: {rest}");
+    }
+}
+
+#[test]
 fn commands_of_a_rollout_and_what_is_refused_meanwhile() {
     let server = two_versions(&[]);
     let start =

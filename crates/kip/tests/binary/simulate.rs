@@ -81,4 +81,3 @@ fn the_traffic_of_a_server_is_replayed() {
     assert_eq!((&report["form"], &report["policies"][0]["policy"]), (&Value::from("requests"), &Value::from("auto")));
     server.kip(&["simulate", "--last", "1h", "--of", "nobody"]).failed(&["KW-1026", "served no request"]);
 }
-

@@ -42,8 +42,14 @@ pub(super) fn qualifiers(arguments: &[&str]) -> Result<()> {
     server.kip(&["alias", "set", "f", "drawn", "2=10,LATEST=90"])?;
     server.kip(&["alias", "set", "f", "parts", "1=10,2=90"])?;
     let host = |host: &'static str| Target::new(host, server.gateway, host, vec![server.pid]);
-    let hosts =
-        ["f.localhost", "f.localhost", "f--2.localhost", "f--whole.localhost", "f--drawn.localhost", "f--parts.localhost"];
+    let hosts = [
+        "f.localhost",
+        "f.localhost",
+        "f--2.localhost",
+        "f--whole.localhost",
+        "f--drawn.localhost",
+        "f--parts.localhost",
+    ];
     let targets = hosts.map(host);
     // Each version has an instance before anything is measured.
     for path in ["/f/f/small", "/f/f@1/small", "/f/f@2/small"] {
