@@ -28,7 +28,7 @@ use crate::model_names::{self, ModelNames, decoded};
 use crate::origin::{self, Names};
 use crate::place::Place;
 use crate::rewrite;
-use crate::route::{Route, route};
+use crate::route::{Route, is_ollama, route};
 
 /// What a thread needs to answer requests.
 #[derive(Debug)]
@@ -216,7 +216,7 @@ impl RequestHandler {
             return self.place_in(domain, own, request, id, inbound);
         }
         let route = route(request.uri(), request.headers());
-        if matches!(route, Route::OpenAi | Route::Model { .. } | Route::Server) {
+        if matches!(route, Route::Named | Route::Model { .. } | Route::Server) {
             // Before a body is read: what holds for all models alike.
             if origin::is_preflight(request) {
                 return Err(Box::new(origin::preflight(&self.names, None, &[], request)));
@@ -252,11 +252,16 @@ impl RequestHandler {
                 let target = own_model(&own, part, &found, rewrite.as_ref());
                 (found, target, None, Bytes::new())
             }
-            Route::OpenAi => {
-                if let Some(answer) = self.openai_list(request, &sight) {
+            Route::Named => {
+                if let Some(answer) = self.model_list(request, &sight) {
                     return Err(answer.map_or_else(|model| self.unknown_model(&model, sent, id), Box::new));
                 }
-                let (read, model) = Box::pin(self.model_of(request)).await.map_err(refuse)?;
+                let (read, mut model) = Box::pin(self.model_of(request)).await.map_err(refuse)?;
+                // Without a tag, Ollama means this one.
+                let plain = model.strip_suffix(":latest").filter(|_| is_ollama(own.path()));
+                if let Some(plain) = plain.filter(|_| self.served(&model, &sight).is_none()) {
+                    model = plain.to_owned();
+                }
                 let found = served(&model)?;
                 rewrite = rewrite_of(&model, &found);
                 (found, own, None, read)

@@ -127,7 +127,7 @@ pub fn router(data: &[u8]) {
         }
         Route::Model { rest } => assert!(!rest.is_empty() && uri.path().ends_with(&rest)),
         Route::AddSlash { location } => assert!(location.starts_with("/f/") && location.contains('/')),
-        Route::OpenAi | Route::Server | Route::Unknown | Route::Bad(_) => {}
+        Route::Named | Route::Server | Route::Unknown | Route::Bad(_) => {}
     }
 }
 

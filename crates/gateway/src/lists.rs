@@ -1,4 +1,4 @@
-//! What clients ask the server itself, in the styles of OpenAI and KServe: which models there are, and whether it is well.
+//! What clients ask the server itself, in the styles of OpenAI, Ollama and KServe: which models there are, and whether it is well.
 //! These answers wake nobody.
 
 use http::header::{ALLOW, CONTENT_TYPE, HeaderValue};
@@ -18,20 +18,41 @@ impl RequestHandler {
         all
     }
 
-    /// `GET /v1/models` and `GET /v1/models/{model}`; the name of a model that there is not, in place of an answer.
-    pub(crate) fn openai_list<B>(&self, request: &Request<B>, sight: &Visibility) -> Option<Result<Answer, String>> {
+    /// The names by which models can be called, each in the form of a list.
+    fn model_names(&self, sight: &Visibility, form: impl Fn(&str) -> Value) -> Vec<Value> {
+        let names = |function: &kip_wire::FunctionInfo| -> Vec<Value> {
+            let further = function.spec.names.iter().map(kip_spec::ModelName::as_str);
+            std::iter::once(function.name.as_str()).chain(further).map(&form).collect()
+        };
+        self.seen(sight).iter().flat_map(names).collect()
+    }
+
+    /// `GET /v1/models` and `GET /v1/models/{model}`, Ollama's `GET /api/tags` and `GET /api/version`; the name of a model that there is
+    /// not, in place of an answer.
+    pub(crate) fn model_list<B>(&self, request: &Request<B>, sight: &Visibility) -> Option<Result<Answer, String>> {
         if request.method() != Method::GET {
             return None;
+        }
+        match request.uri().path() {
+            "/api/tags" => {
+                let details = json!({"format": "", "family": "", "parameter_size": "", "quantization_level": ""});
+                // What is not known of a function: clients want the fields.
+                let model = |name: &str| {
+                    json!({"name": name, "model": name, "modified_at": "1970-01-01T00:00:00Z", "size": 0, "digest": "",
+                        "details": details})
+                };
+                return Some(Ok(answer(StatusCode::OK, &json!({"models": self.model_names(sight, model)}))));
+            }
+            "/api/version" => {
+                return Some(Ok(answer(StatusCode::OK, &json!({"version": env!("CARGO_PKG_VERSION")}))));
+            }
+            _ => {}
         }
         let rest = request.uri().path().strip_prefix("/v1/models")?;
         let model = |name: &str| json!({"id": name, "object": "model", "created": 0, "owned_by": "kipwake"});
         match rest {
             "" | "/" => {
-                let names = |function: &kip_wire::FunctionInfo| -> Vec<Value> {
-                    let further = function.spec.names.iter().map(kip_spec::ModelName::as_str);
-                    std::iter::once(function.name.as_str()).chain(further).map(model).collect()
-                };
-                let all: Vec<Value> = self.seen(sight).iter().flat_map(names).collect();
+                let all = self.model_names(sight, model);
                 Some(Ok(answer(StatusCode::OK, &json!({"object": "list", "data": all}))))
             }
             _ => {

@@ -10,8 +10,8 @@ pub(crate) enum Route {
     Host { label: String, target: Uri },
     /// To a function by `/f/{function}/…`, the rest of the path.
     Path { function: String, target: Uri, prefix: String },
-    /// To the function of the model that the request names, the OpenAI style: `/v1/…`.
-    OpenAi,
+    /// To the function of the model that the request names, in the style of OpenAI, `/v1/…`, or of Ollama, `/api/chat`.
+    Named,
     /// To the function of the model in the path, KServe's style: `/v2/models/{model}/…`. The name may have slashes, so it is all that
     /// follows `models/`.
     Model { rest: String },
@@ -93,10 +93,16 @@ fn proxy(rest: &str, target: &PathAndQuery) -> Route {
     }
 }
 
+/// Whether Ollama's clients send this path.
+pub(crate) fn is_ollama(path: &str) -> bool {
+    const PATHS: [&str; 7] = ["chat", "generate", "embed", "embeddings", "show", "tags", "version"];
+    path.strip_prefix("/api/").is_some_and(|name| PATHS.contains(&name))
+}
+
 /// Paths that belong to a style of calling models, whatever the function.
 fn by_model(path: &str) -> Route {
-    if path.starts_with("/v1/") {
-        return Route::OpenAi;
+    if path.starts_with("/v1/") || is_ollama(path) {
+        return Route::Named;
     }
     match path.strip_prefix("/v2") {
         Some("" | "/" | "/health/live" | "/health/ready" | "/repository/index") => Route::Server,
@@ -154,7 +160,7 @@ mod tests {
             ("/f/", Route::Unknown),
             ("/f//digits/x", Route::Unknown),
             ("/", Route::Unknown),
-            ("/v1/models", Route::OpenAi),
+            ("/v1/models", Route::Named),
             ("/v1", Route::Unknown),
             ("/v2/models/digits/infer?x", Route::Model { rest: "digits/infer".to_owned() }),
             ("/v2/models/digits", Route::Model { rest: "digits".to_owned() }),

@@ -9,6 +9,8 @@ use http::header::{CONTENT_TYPE, HeaderValue};
 use http::{Request, Response};
 use kip_relay::{Answer, Body};
 
+use crate::route::is_ollama;
+
 /// The words in which a caller reads errors.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Dialect {
@@ -16,7 +18,7 @@ pub(crate) enum Dialect {
     Native,
     /// A status in the head of an answer without a body.
     Grpc,
-    /// JSON whose `error` is one text.
+    /// JSON whose `error` is one text. Ollama's clients read the same.
     KServe,
     /// JSON whose `error` has `message`, `type`, `param` and `code`.
     OpenAi,
@@ -29,7 +31,7 @@ impl Dialect {
         let below = |root: &str| path.strip_prefix(root).is_some_and(|rest| rest.is_empty() || rest.starts_with('/'));
         match () {
             () if kip_relay::is_grpc(request.headers()) => Self::Grpc,
-            () if below("/v2") => Self::KServe,
+            () if below("/v2") || is_ollama(path) => Self::KServe,
             () if below("/v1") => Self::OpenAi,
             () => Self::Native,
         }
@@ -119,6 +121,7 @@ mod tests {
         assert_eq!(of("/v1/chat/completions", "application/json"), Dialect::OpenAi);
         assert_eq!(of("/v2/models/x/infer", "application/json"), Dialect::KServe);
         assert_eq!(of("/v2", ""), Dialect::KServe);
+        assert_eq!((of("/api/chat", ""), of("/api/v1/status", "")), (Dialect::KServe, Dialect::Native));
         assert_eq!(of("/v10", ""), Dialect::Native);
         assert_eq!(of("/f/x/v1/models", ""), Dialect::Native);
         assert_eq!(of("/v2/x", "application/grpc"), Dialect::Grpc);

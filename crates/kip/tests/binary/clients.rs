@@ -138,7 +138,7 @@ fn ollama_of_a_function_at_zero() {
     let Some(python) = python("ollama") else { return };
     let server = Server::start();
     let declare = |idle: &str| {
-        let settings = format!("env: {{KIND: ollama}}\ninstances: {{max: 1, concurrency: 2}}\n{idle}");
+        let settings = format!("env: {{KIND: ollama}}\nnames: [tiny]\ninstances: {{max: 1, concurrency: 2}}\n{idle}");
         vec![scripted("chat", &python, "dialect_server.py", &settings)]
     };
     at_zero(&server, declare, || drop(client(&server, &python, "ollama_client.py", &["chat"])));
