@@ -130,9 +130,13 @@ impl Relay {
                     guard.trace = None;
                     return answer::state(&call, state, headers);
                 }
+                let mut answer = *answer;
+                if let Some(version) = guard.version_of(&call) {
+                    answer.headers_mut().insert(VERSION, version);
+                }
                 let outcome = if answer.status().as_u16() == 502 { Outcome::Broken } else { Outcome::Refused };
                 guard.end(answer.status().as_u16(), outcome);
-                *answer
+                answer
             }
         }
     }
@@ -533,6 +537,13 @@ impl Guard {
             trace.status = status;
             self.tracer.end(&trace, outcome);
         }
+    }
+
+    /// The version that a refusal is about: the one whose instance had the request, else the one that serves, if it was asked for.
+    fn version_of(&self, call: &Call) -> Option<HeaderValue> {
+        let link = self.trace.as_ref().and_then(|trace| trace.link.as_ref());
+        let serving = || matches!(call.qualifier, None | Some(QualifierName::Latest)).then(|| call.cell.serving());
+        link.map(|link| link.version.clone()).or_else(serving)?.header()
     }
 }
 

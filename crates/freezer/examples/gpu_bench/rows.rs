@@ -30,7 +30,7 @@ pub(crate) fn run(name: &str, settings: &Settings) -> Result<()> {
             "hook" => hook(&world).await,
             "weight" => weight(&world).await,
             "platform" => {
-                let why = "the server does not park instances yet";
+                let why = "a measurement through the server is not written yet";
                 world.note("-", &json!({"skipped": why}));
                 Ok(())
             }

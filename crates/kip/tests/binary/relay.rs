@@ -448,6 +448,7 @@ fn a_full_queue_refuses_with_a_time_to_come_back() {
     until_true("both wait", || server.function()["queued"] == 2);
     let refused = server.call_with("POST", "/", "", b"body");
     assert_eq!((refused.code().as_str(), refused.status()), ("KW-2004", 429), "{refused:?}");
+    assert_eq!(refused.header("x-kip-version"), Some("r1"), "{refused:?}");
     assert!(refused.header("retry-after").is_some_and(|seconds| seconds.parse::<u32>().is_ok()), "{refused:?}");
     assert!(refused.said().contains("queue.depth") && refused.said().contains("kip why f"), "{refused:?}");
     holding.leave();
