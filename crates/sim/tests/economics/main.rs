@@ -6,6 +6,7 @@
 mod policies;
 mod traces;
 
+use kip_sim::replay::{InstanceTimes, TraceRequest};
 use kip_spec::scaling::Class;
 
 use policies::{Point, auto, grid, play};
@@ -52,6 +53,17 @@ fn goal_e_sparse_functions() {
     within(&point, 2.4, &[]);
     let (mean, cold) = (point.outcome.delays.mean() / 1_000.0, point.cold());
     assert!(mean <= 2.55 && cold <= 0.22, "{mean} s, {cold}");
+}
+
+/// A call every five minutes, give or take two seconds: an instance is hot when it comes.
+#[test]
+fn timers_are_expected() {
+    let at = |round: u64| 300_000 * round + round * 7_919 % 4_000;
+    let requests = (0..288).map(|round| TraceRequest { at: at(round), service: 2_000, function: 0 }).collect();
+    let workload = Workload { name: "timer", requests, times: InstanceTimes::constant(30_000, 3_000), from: 0 };
+    let point = play(&workload, auto(Class::Balanced));
+    // It sleeps in between, which the bound does not: that starts anew for each round.
+    within(&point, 2.7, &[(900, 0.0), (970, 0.0)]);
 }
 
 /// No policy of the grid is both cheaper and quicker than these classes.
