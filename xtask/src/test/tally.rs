@@ -13,6 +13,8 @@ pub(super) struct Tally {
     skipped_tests: u64,
     /// Why, one for each that was skipped.
     pub(super) reasons: Vec<String>,
+    /// Tests that failed since this was last taken.
+    pub(super) broken: Vec<String>,
     /// Within the output of passing tests, which nobody wants to read.
     quiet: bool,
     /// The test whose output is being read.
@@ -67,11 +69,24 @@ impl Tally {
                     _ => {}
                 }
             }
+        } else if let Some(name) = rest.strip_suffix(" ... FAILED") {
+            self.broken.push(name.to_owned());
         } else if let Some((name, reason)) = rest.split_once(" ... ignored") {
             let reason = reason.trim_start_matches([',', ' ']);
             let reason = if reason.is_empty() { "ignored without a reason" } else { reason };
             self.reasons.push(format!("{name}: {reason}"));
         }
+    }
+
+    /// A test that failed has passed when it ran once more.
+    pub(super) fn forgive(&mut self) {
+        self.failed = self.failed.saturating_sub(1);
+    }
+
+    /// A whole suite cannot run here.
+    pub(super) fn leave_out(&mut self, reason: String) {
+        self.reasons.push(reason);
+        self.skipped_lines += 1;
     }
 
     /// The closing line. A crash or a build that failed leaves no count of its own, so it counts as one.
@@ -127,6 +142,9 @@ test result: FAILED. 0 passed; 1 failed; 0 ignored; 0 measured; 2 filtered out; 
         let shown: Vec<&str> = OUTPUT.lines().filter(|line| tally.take(line)).collect();
         assert_eq!(tally.line(false), "tests: 2 passed, 1 failed, 3 skipped");
         assert_eq!(tally.reasons, ["c: needs a GPU", "a: no Docker here", "a: no Podman either"]);
+        assert_eq!(tally.broken, ["e"]);
+        tally.forgive();
+        assert_eq!(tally.line(true), "tests: 2 passed, 0 failed, 3 skipped");
         assert!(shown.contains(&"boom") && !shown.contains(&"some noise") && !shown.contains(&"    b"));
     }
 

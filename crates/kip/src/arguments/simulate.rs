@@ -61,6 +61,16 @@ pub(crate) struct Simulate {
     /// The price of a sleeping instance as a share of an active one, 0 to 1; 0.238 without it, Function Compute's idle GPU.
     #[arg(long, value_name = "SHARE")]
     pub(crate) idle_price: Option<f64>,
+    /// What an instance reserves, in the words of kip.yaml, such as '{cpu: 1, memory: 16GiB, gpu: {memory: 16GiB, type: T4}}': adds what
+    /// each policy would be billed.
+    #[arg(long, value_name = "RESOURCES")]
+    pub(crate) resources: Option<String>,
+    /// The price book; Function Compute's without it (`kip cost book` prints it).
+    #[arg(long, value_name = "FILE", requires = "resources")]
+    pub(crate) prices: Option<PathBuf>,
+    /// Watts that an instance draws awake, and asleep (0 if it is left out): adds the mean power.
+    #[arg(long, value_name = "AWAKE[,ASLEEP]")]
+    pub(crate) watts: Option<String>,
     /// Explain what each policy wants at this time of the trace, and why.
     #[arg(long, value_name = "DURATION")]
     pub(crate) explain: Option<Millis>,

@@ -391,6 +391,22 @@ fn what_was_recorded_is_decided_again_the_same() {
 }
 
 #[test]
+fn auto_drives_what_says_nothing_of_scaling() {
+    let server = Server::start();
+    server.deploy_subject(&[], "instances: {max: 4}");
+    assert_eq!(server.function()["spec"]["scaling"]["mode"], "auto");
+    let calls: Vec<_> = (0..4).map(|_| server.later("GET", "/delay/1500")).collect();
+    let instances = until("each has an instance", || {
+        let busy = server.instances().iter().filter(|instance| instance["state"] == "busy").count();
+        (busy == 4).then(|| server.kip(&["ps"]).ok().stdout)
+    });
+    assert!(instances.contains("by auto: 4 wanted, 4 there"), "{instances}");
+    calls.into_iter().for_each(|call| assert_eq!(call.join().unwrap().status(), 200));
+    let figures = &server.function()["scaling"][0]["averages"];
+    assert!(figures["service_s"].as_f64().is_some_and(|service| (1.4..3.0).contains(&service)), "{figures}");
+}
+
+#[test]
 fn the_plan_says_that_fixed_becomes_auto() {
     let server = Server::start();
     server.deploy_subject(&[], "scaling: {mode: fixed}");

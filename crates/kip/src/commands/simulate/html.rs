@@ -5,6 +5,7 @@ use std::fmt::Write as _;
 use kip_sim::replay::{Bounds, Outcome, Prices};
 
 use super::Played;
+use super::bill::Tariff;
 use super::policies::Contestant;
 use super::report::{Row, row};
 use super::series::means;
@@ -28,7 +29,7 @@ svg{display:block}svg text{font:11px system-ui,sans-serif;fill:#444}.axis{stroke
 ";
 
 /// The whole page.
-pub(super) fn page(played: &[Played], bounds: &Bounds, prices: Prices) -> String {
+pub(super) fn page(played: &[Played], bounds: &Bounds, prices: (Prices, &Tariff)) -> String {
     let rows: Vec<Row> = played.iter().map(|played| row(played, bounds, prices, &[])).collect();
     let mut page = HEAD.to_owned();
     let _ = writeln!(

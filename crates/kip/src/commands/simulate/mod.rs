@@ -1,5 +1,6 @@
 //! `kip simulate`: a trace of requests under several policies, by the code that decides in the server.
 
+mod bill;
 mod explain;
 mod html;
 mod input;
@@ -19,6 +20,7 @@ use crate::arguments::{Connection, Simulate};
 use crate::client::Client;
 use crate::output::Output;
 
+use bill::Tariff;
 use policies::Contestant;
 use report::Report;
 
@@ -44,6 +46,7 @@ pub(crate) async fn run(connection: &Connection, options: &Simulate, output: Out
         let problem = Problem::new(code::COMMAND_INPUT, "--devices 0 leaves nothing to run on");
         return Err(problem.hint("give at least 1, or leave it out for unlimited devices").into());
     }
+    let tariff = Tariff::of(options)?;
     let contestants = policies::contestants(&options.policies)?;
     let recorded = match options.last {
         Some(last) => {
@@ -91,8 +94,8 @@ pub(crate) async fn run(connection: &Connection, options: &Simulate, output: Out
         let ends = running.into_iter().map(|replay| replay.join());
         ends.collect::<Result<Vec<Played>, _>>().map_err(|_| anyhow::anyhow!("a replay panicked"))
     })?;
-    written(options, &played, &bounds, prices)?;
-    let report = Report::new(&source, &bounds, &played, prices, &names);
+    written(options, &played, &bounds, (prices, &tariff))?;
+    let report = Report::new(&source, &bounds, &played, (prices, &tariff), &names);
     output.result(&report, report::shown)
 }
 
@@ -129,7 +132,7 @@ fn next_chunk(source: &mut input::Source) -> anyhow::Result<Vec<TraceRequest>> {
 }
 
 /// The files that were asked for.
-fn written(options: &Simulate, played: &[Played], bounds: &Bounds, prices: Prices) -> anyhow::Result<()> {
+fn written(options: &Simulate, played: &[Played], bounds: &Bounds, prices: (Prices, &Tariff)) -> anyhow::Result<()> {
     let write = |path: &std::path::Path, text: String| {
         std::fs::write(path, text).map_err(|error| {
             Problem::new(code::COMMAND_INPUT, format!("{} cannot be written", path.display())).cause(error.to_string())

@@ -5,6 +5,7 @@ use std::path::Path;
 
 use kip_fleet::Policy;
 use kip_manifest::{Deployer, Source};
+use kip_spec::function::{FunctionSpec, Resources};
 use kip_spec::{Problem, code};
 use serde_json::{Map, Value, json};
 
@@ -86,19 +87,35 @@ fn policy(text: &str) -> anyhow::Result<(String, Policy)> {
             merge(function.entry(key).or_insert(Value::Null), value);
         }
     }
+    let spec = declared(name, function)?;
+    let mut policy = Policy::from(&spec);
+    (policy.queue_depth, policy.queue_timeout) = (ROOM, PATIENCE);
+    // How long an operation takes is given.
+    (policy.limits.start, policy.limits.sleep, policy.limits.request) = (PATIENCE, PATIENCE, PATIENCE);
+    Ok((name.to_owned(), policy))
+}
+
+/// What an instance reserves, in the words of kip.yaml.
+pub(super) fn resources(text: &str) -> anyhow::Result<Resources> {
+    let given: Value = serde_saphyr::from_str(text).map_err(|error| {
+        Problem::new(code::COMMAND_INPUT, "--resources is not understood")
+            .cause(error.to_string())
+            .hint("write them as in kip.yaml: --resources '{cpu: 1, memory: 16GiB, gpu: {memory: 16GiB, type: T4}}'")
+    })?;
+    let function = json!({ "run": ["simulated"], "resources": given });
+    let Value::Object(function) = function else { return Ok(Resources::default()) };
+    Ok(declared("resources", function)?.resources)
+}
+
+/// Reads keys of a function as they would stand in kip.yaml.
+fn declared(name: &str, function: Map<String, Value>) -> anyhow::Result<FunctionSpec> {
     let text = json!({ "api": "kip/v1", "functions": { "simulated": function } }).to_string();
     let (variables, env_files) = (BTreeMap::new(), BTreeMap::new());
     let deployer = Deployer { variables: &variables, env_files: &env_files };
     let source = Source { file: name, text: &text, directory: Path::new("/"), deployer };
     let manifest = kip_manifest::read(&source).map_err(Problems)?;
-    let Some(spec) = manifest.functions.first() else {
-        return Err(Problem::new(code::COMMAND_INPUT, format!("policy `{name}` declares nothing")).into());
-    };
-    let mut policy = Policy::from(spec);
-    (policy.queue_depth, policy.queue_timeout) = (ROOM, PATIENCE);
-    // How long an operation takes is given.
-    (policy.limits.start, policy.limits.sleep, policy.limits.request) = (PATIENCE, PATIENCE, PATIENCE);
-    Ok((name.to_owned(), policy))
+    let spec = manifest.functions.into_iter().next();
+    spec.ok_or_else(|| Problem::new(code::COMMAND_INPUT, format!("`{name}` declares nothing")).into())
 }
 
 /// Maps are merged key by key; anything else replaces.

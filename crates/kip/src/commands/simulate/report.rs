@@ -1,9 +1,12 @@
 //! The result as a table, and as JSON.
 
-use kip_fleet::ScalingExplanation;
+use std::collections::BTreeMap;
+
+use kip_fleet::{ScalingExplanation, State};
 use kip_sim::replay::{Bounds, Costs, Outcome, Prices};
 use serde::Serialize;
 
+use super::bill::{Tariff, by_state};
 use super::input::Source;
 use super::policies::Contestant;
 use super::{Played, explain};
@@ -29,6 +32,15 @@ pub(super) struct Row {
     active_ms: u64,
     asleep_ms: u64,
     busy_ms: u64,
+    /// The time of all instances by state; nothing for the bounds.
+    #[serde(skip_serializing_if = "BTreeMap::is_empty")]
+    states_ms: BTreeMap<String, u64>,
+    /// What it would be billed.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    billed: Option<String>,
+    /// The mean power, watts.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    watts: Option<f64>,
     starts: u64,
     peak_instances: u32,
     /// Instances at once at most that were not asleep.
@@ -60,6 +72,9 @@ pub(super) struct Report {
     span_ms: u64,
     peak: u32,
     busy_ms: u64,
+    /// Of what is billed.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    currency: Option<String>,
     /// The clairvoyant bound as a share of a fleet of the size of the peak.
     oracle_of_peak: f64,
     policies: Vec<Row>,
@@ -71,7 +86,13 @@ fn peak_cost(bounds: &Bounds) -> f64 {
 }
 
 impl Report {
-    pub(super) fn new(source: &Source, bounds: &Bounds, played: &[Played], prices: Prices, names: &[String]) -> Self {
+    pub(super) fn new(
+        source: &Source,
+        bounds: &Bounds,
+        played: &[Played],
+        prices: (Prices, &Tariff),
+        names: &[String],
+    ) -> Self {
         Self {
             form: source.form().name(),
             requests: bounds.requests,
@@ -79,6 +100,7 @@ impl Report {
             span_ms: bounds.span,
             peak: bounds.peak,
             busy_ms: bounds.busy,
+            currency: prices.1.currency().map(str::to_owned),
             oracle_of_peak: bounds.oracle / peak_cost(bounds),
             policies: played.iter().map(|played| row(played, bounds, prices, names)).collect(),
         }
@@ -86,17 +108,20 @@ impl Report {
 }
 
 /// One row of the table.
-pub(super) fn row((contestant, outcome): &Played, bounds: &Bounds, prices: Prices, names: &[String]) -> Row {
+pub(super) fn row((contestant, outcome): &Played, bounds: &Bounds, prices: (Prices, &Tariff), names: &[String]) -> Row {
     match (contestant, outcome) {
         (Contestant::Policy(name, _), Some(outcome)) => of_policy(name, outcome, bounds, prices, names),
-        (Contestant::Oracle, _) => of_bound("oracle", bounds.oracle, bounds),
-        _ => of_bound("peak", peak_cost(bounds), bounds),
+        (Contestant::Oracle, _) => of_bound("oracle", bounds.oracle, bounds, prices.1),
+        _ => of_bound("peak", peak_cost(bounds), bounds, prices.1),
     }
 }
 
 /// A bound lets no request wait.
-fn of_bound(name: &str, cost: f64, bounds: &Bounds) -> Row {
+fn of_bound(name: &str, cost: f64, bounds: &Bounds, tariff: &Tariff) -> Row {
     let peak = name == "peak";
+    let active = if peak { u64::from(bounds.peak) * bounds.span } else { 0 };
+    // A fleet that is always there is never idle in the sense of a price.
+    let times = BTreeMap::from([(State::Busy.name().to_owned(), active)]);
     Row {
         policy: name.to_owned(),
         cost_of_peak: cost / peak_cost(bounds),
@@ -109,9 +134,12 @@ fn of_bound(name: &str, cost: f64, bounds: &Bounds) -> Row {
         delayed_over_1s: 0.0,
         cold_share: 0.0,
         woken_share: 0.0,
-        active_ms: if peak { u64::from(bounds.peak) * bounds.span } else { 0 },
+        active_ms: active,
         asleep_ms: 0,
         busy_ms: bounds.busy,
+        states_ms: BTreeMap::new(),
+        billed: tariff.billed(bounds.requests, &times).filter(|_| peak),
+        watts: tariff.watts(active, 0, bounds.span).filter(|_| peak),
         starts: if peak { 0 } else { bounds.starts },
         peak_instances: bounds.peak,
         peak_awake: bounds.peak,
@@ -123,7 +151,14 @@ fn of_bound(name: &str, cost: f64, bounds: &Bounds) -> Row {
 }
 
 #[expect(clippy::cast_precision_loss, reason = "shares for people")]
-fn of_policy(name: &str, outcome: &Outcome, bounds: &Bounds, prices: Prices, names: &[String]) -> Row {
+fn of_policy(
+    name: &str,
+    outcome: &Outcome,
+    bounds: &Bounds,
+    (prices, tariff): (Prices, &Tariff),
+    names: &[String],
+) -> Row {
+    let states = by_state(outcome);
     let costs = Costs::of(outcome);
     let total = costs.total(prices);
     let delays = &outcome.delays;
@@ -155,6 +190,9 @@ fn of_policy(name: &str, outcome: &Outcome, bounds: &Bounds, prices: Prices, nam
         active_ms: costs.active,
         asleep_ms: costs.asleep,
         busy_ms: costs.busy,
+        billed: tariff.billed(outcome.delays.count(), &states),
+        watts: tariff.watts(costs.active, costs.asleep, bounds.span),
+        states_ms: states,
         starts: outcome.starts,
         peak_instances: outcome.peak_instances,
         peak_awake: outcome.peak_awake,
@@ -175,7 +213,7 @@ pub(super) fn shown(report: &Report) -> String {
         report.peak,
         percent(report.oracle_of_peak)
     );
-    let header = [
+    let mut header = vec![
         "POLICY",
         "#COST/PEAK",
         "#X ORACLE",
@@ -192,7 +230,7 @@ pub(super) fn shown(report: &Report) -> String {
         "#INSTANCES",
         "#AWAKE",
     ];
-    let rows: Vec<Vec<String>> = report
+    let mut rows: Vec<Vec<String>> = report
         .policies
         .iter()
         .map(|row| {
@@ -215,7 +253,20 @@ pub(super) fn shown(report: &Report) -> String {
             ]
         })
         .collect();
+    let billed = |row: &Row| row.billed.clone();
+    let watts = |row: &Row| row.watts.map(|watts| format!("{watts:.0}"));
+    let further: [(&str, &dyn Fn(&Row) -> Option<String>); 2] = [("#BILLED", &billed), ("#WATTS", &watts)];
+    for (name, value) in further {
+        if report.policies.iter().any(|row| value(row).is_some()) {
+            header.push(name);
+            let values = report.policies.iter().map(|row| value(row).unwrap_or_else(|| "-".to_owned()));
+            rows.iter_mut().zip(values).for_each(|(row, value)| row.push(value));
+        }
+    }
     text.push_str(&table(&header, &rows));
+    if let Some(currency) = &report.currency {
+        text.push_str(&format!("billed in {currency}\n"));
+    }
     for row in &report.policies {
         for explained in &row.explanations {
             let of = explained.function.as_deref().map(|name| format!(", {name}")).unwrap_or_default();
