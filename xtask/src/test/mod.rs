@@ -101,9 +101,10 @@ fn minutes(took: Duration) -> f64 {
 fn build_and_install() -> Result<Vec<Program>> {
     std::thread::scope(|scope| {
         let installing = scope.spawn(install::run);
-        let arguments =
-            ["test", "--release", "--workspace", "--no-run", "--quiet", "--message-format", "json-render-diagnostics"];
-        let messages = read(command("cargo", &arguments));
+        // With what is left out by default: it is tested too.
+        let arguments = ["test", "--release", "--workspace", "--features", "kip/s3", "--no-run", "--quiet"];
+        let form = ["--message-format", "json-render-diagnostics"];
+        let messages = read(command("cargo", &[&arguments[..], &form].concat()));
         match installing.join() {
             Ok(installed) => installed?,
             Err(panic) => std::panic::resume_unwind(panic),
