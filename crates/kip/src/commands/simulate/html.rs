@@ -209,7 +209,7 @@ mod tests {
                 (contestant, outcome)
             })
             .collect();
-        let page = page(&played, &bounds, Prices::default());
+        let page = page(&played, &bounds, (Prices::default(), &Tariff::default()));
         assert!(page.contains("a&lt;b") && !page.contains("a<b") && !page.contains("<script"));
         assert!(!page.contains("NaN") && !page.contains("http"));
         assert_eq!(page.matches("<svg").count(), 3);
