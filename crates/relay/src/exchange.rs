@@ -567,6 +567,7 @@ pub(crate) fn build(
         &mut head.headers,
         &ForwardedHeaders {
             version,
+            token: permit.link().token.as_ref(),
             qualifier: permit.qualifier().or(call.qualifier.as_ref()),
             request: &call.request,
             peer: call.peer,

@@ -21,6 +21,7 @@ const FC_REQUEST_ID: HeaderName = HeaderName::from_static("x-fc-request-id");
 const FC_QUALIFIER: HeaderName = HeaderName::from_static("x-fc-qualifier");
 const FC_VERSION_ID: HeaderName = HeaderName::from_static("x-fc-version-id");
 const KIP_REQUEST_ID: HeaderName = HeaderName::from_static("x-kip-request-id");
+const INSTANCE_TOKEN: HeaderName = HeaderName::from_static("x-kip-instance-token");
 const FORWARDED_FOR: HeaderName = HeaderName::from_static("x-forwarded-for");
 const FORWARDED_HOST: HeaderName = HeaderName::from_static("x-forwarded-host");
 const FORWARDED_PROTO: HeaderName = HeaderName::from_static("x-forwarded-proto");
@@ -30,7 +31,7 @@ const FORWARDED_PREFIX: HeaderName = HeaderName::from_static("x-forwarded-prefix
 static HOP_BY_HOP: [HeaderName; 7] =
     [KEEP_ALIVE, PROXY_CONNECTION, PROXY, PROXY_AUTHENTICATE, PROXY_AUTHORIZATION, TRANSFER_ENCODING, UPGRADE];
 /// Headers that every request gets from us.
-const OURS: usize = 9;
+const OURS: usize = 10;
 
 /// Removes headers that concern one connection (RFC 9110, section 7.6.1), those named by `Connection` included.
 pub(crate) fn strip_hop_by_hop(headers: &mut HeaderMap) {
@@ -141,6 +142,9 @@ pub(crate) fn toward_instance(headers: &mut HeaderMap, call: &ForwardedHeaders<'
     if let Some(version) = call.version.header() {
         headers.insert(FC_VERSION_ID, version);
     }
+    if let Some(token) = call.token {
+        headers.insert(INSTANCE_TOKEN, token.clone());
+    }
     if let Ok(id) = HeaderValue::from_str(call.request.as_str()) {
         headers.insert(FC_REQUEST_ID, id.clone());
         headers.insert(KIP_REQUEST_ID, id);
@@ -208,6 +212,8 @@ pub(crate) fn for_http2<T>(request: &mut http::Request<T>) {
 /// What is said to the instance about a call.
 pub(crate) struct ForwardedHeaders<'a> {
     pub(crate) version: &'a Version,
+    /// What the instance knows its server by.
+    pub(crate) token: Option<&'a HeaderValue>,
     pub(crate) qualifier: Option<&'a QualifierName>,
     pub(crate) request: &'a RequestId,
     pub(crate) peer: Option<IpAddr>,

@@ -468,16 +468,16 @@ fn a_backup_holds_the_code_of_versions() {
     server.kip(&["backup", bare.to_str().unwrap(), "--no-code"]).ok();
     release(&app, 2);
     let other = Server::start();
-    other.kip(&["restore", whole.to_str().unwrap(), "--force"]).ok();
+    other.kip(&["restore", whole.to_str().unwrap(), "--force", "--yes"]).ok();
     assert_eq!(seen(&other, "").0, "1", "what was deployed, though the folder has changed");
     let third = Server::start();
-    third.kip(&["restore", bare.to_str().unwrap(), "--force"]).ok();
+    third.kip(&["restore", bare.to_str().unwrap(), "--force", "--yes"]).ok();
     let answer = call(third.gateway, "GET", "/f/f/env", "", b"");
     assert!(answer.text().contains("KW-4035"), "{answer:?}");
     // Without a server, too.
     let mut fourth = Server::start();
     fourth.terminate();
-    fourth.kip(&["restore", whole.to_str().unwrap(), "--force"]).ok();
+    fourth.kip(&["restore", whole.to_str().unwrap(), "--force", "--yes"]).ok();
     fourth.start_again();
     assert_eq!(seen(&fourth, "").0, "1");
 }
