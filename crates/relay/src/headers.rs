@@ -15,6 +15,9 @@ use kip_spec::{QualifierName, RequestId};
 const KEEP_ALIVE: HeaderName = HeaderName::from_static("keep-alive");
 const X_API_KEY: HeaderName = HeaderName::from_static("x-api-key");
 const API_KEY: HeaderName = HeaderName::from_static("api-key");
+/// Some servers take a line for a dash.
+const X_API_KEY_OF_CGI: HeaderName = HeaderName::from_static("x_api_key");
+const API_KEY_OF_CGI: HeaderName = HeaderName::from_static("api_key");
 const PROXY_CONNECTION: HeaderName = HeaderName::from_static("proxy-connection");
 const PROXY: HeaderName = HeaderName::from_static("proxy");
 const FC_REQUEST_ID: HeaderName = HeaderName::from_static("x-fc-request-id");
@@ -116,12 +119,13 @@ pub(crate) fn toward_instance(headers: &mut HeaderMap, call: &ForwardedHeaders<'
     join_cookies(headers);
     strip_ours(headers, CLAIMS);
     let our_key = |value: &HeaderValue| {
-        value.to_str().is_ok_and(|value| value.contains("kw_"))
+        // Bytes: a value that is no text is passed on as well.
+        value.as_bytes().windows(3).any(|three| three == b"kw_")
             || value.as_bytes().get(..6).is_some_and(|scheme| scheme.eq_ignore_ascii_case(b"basic "))
                 && decoded(&value.as_bytes()[6..]).windows(3).any(|three| three == b"kw_")
     };
     // A credential of the function's own goes through.
-    for name in [AUTHORIZATION, X_API_KEY, API_KEY] {
+    for name in [AUTHORIZATION, X_API_KEY, API_KEY, X_API_KEY_OF_CGI, API_KEY_OF_CGI] {
         if headers.get_all(&name).iter().any(our_key) {
             headers.remove(name);
         }
