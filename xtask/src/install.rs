@@ -44,8 +44,13 @@ pub(crate) fn run() -> Result<()> {
     if !loose.is_empty() {
         bail!("tests/requirements.txt names versions that are not pinned with `==`: {}", loose.join(", "));
     }
-    if !is_present(&root, &wanted) && debian(&FOR_PYTHON)? {
-        environment(&root, &wanted)?;
+    let locked = std::fs::read_to_string(root.join(LOCK)).with_context(|| format!("{LOCK} cannot be read"))?;
+    let missing = unlocked(&wanted, &locked);
+    if !missing.is_empty() {
+        bail!("{LOCK} has no hashes of {}: write it anew, its head says how", missing.join(", "));
+    }
+    if !is_present(&root, &locked) && debian(&FOR_PYTHON)? {
+        environment(&root, &locked)?;
     }
     OF_NODE.iter().try_for_each(|packages| node_packages(&root, packages))
 }
@@ -70,7 +75,9 @@ const OF_NODE: [NodePackages; 2] = [
 
 fn node_packages(root: &Path, packages: &NodePackages) -> Result<()> {
     let NodePackages { list, folder: name, more, needed } = packages;
-    let wanted = std::fs::read_to_string(root.join(list)).with_context(|| format!("{list} cannot be read"))?;
+    let read = |file: &str| std::fs::read_to_string(root.join(file)).with_context(|| format!("{file} cannot be read"));
+    let (declared, lock) = (read(list)?, read(&list.replace("package.json", "package-lock.json"))?);
+    let wanted = format!("{declared}{lock}");
     let folder = root.join(name);
     let stamp = folder.join("package.installed");
     if std::fs::read_to_string(&stamp).is_ok_and(|installed| installed == wanted) || !debian(&FOR_NODE)? {
@@ -78,9 +85,11 @@ fn node_packages(root: &Path, packages: &NodePackages) -> Result<()> {
     }
     println!("install: {name} from {list}");
     std::fs::create_dir_all(&folder).with_context(|| format!("the folder {name} cannot be made"))?;
-    std::fs::write(folder.join("package.json"), &wanted).context("the list of packages cannot be written")?;
-    // Nothing that a package brings is run at its installation.
-    let quiet = ["install", "--prefix", name, "--ignore-scripts", "--no-package-lock", "--no-audit", "--no-fund"];
+    for (file, text) in [("package.json", &declared), ("package-lock.json", &lock)] {
+        std::fs::write(folder.join(file), text).context("the list of packages cannot be written")?;
+    }
+    // Just what the lock file has, by its hashes. Nothing that a package brings is run at its installation.
+    let quiet = ["ci", "--prefix", name, "--ignore-scripts", "--no-audit", "--no-fund"];
     match show(command("npm", &[&quiet, *more].concat())) {
         Err(error) if !needed => {
             eprintln!("note: {name} is not there, and its tests skip: {error:#}");
@@ -122,6 +131,8 @@ pub(crate) fn is_root() -> bool {
 
 /// Where the requirements of a finished environment are kept, to see whether they have changed.
 const STAMP: &str = ".venv/requirements.installed";
+/// All packages that the requirements lead to, with their hashes.
+const LOCK: &str = "tests/requirements.lock";
 
 fn is_present(root: &Path, wanted: &str) -> bool {
     std::fs::read_to_string(root.join(STAMP)).is_ok_and(|installed| installed == wanted)
@@ -129,9 +140,9 @@ fn is_present(root: &Path, wanted: &str) -> bool {
 }
 
 fn environment(root: &Path, wanted: &str) -> Result<()> {
-    println!("install: .venv from tests/requirements.txt");
+    println!("install: .venv from {LOCK}");
     show(command("python3", &["-m", "venv", "--clear", ".venv"]))?;
-    let pip = ["-m", "pip", "install", "--quiet", "--disable-pip-version-check", "-r", "tests/requirements.txt"];
+    let pip = ["-m", "pip", "install", "--quiet", "--disable-pip-version-check", "--require-hashes", "-r", LOCK];
     show(command(&root.join(".venv/bin/python").display().to_string(), &pip))?;
     std::fs::write(root.join(STAMP), wanted).context("the stamp of .venv cannot be written")
 }
@@ -142,6 +153,22 @@ fn unpinned(requirements: &str) -> Vec<&str> {
     lines.filter(|line| !line.is_empty() && !line.starts_with('-') && !line.contains("==")).collect()
 }
 
+/// Requirements whose hashes are not in the lock file.
+fn unlocked<'a>(requirements: &'a str, lock: &str) -> Vec<&'a str> {
+    let plain = |line: &str| line.split([';', ' ', '[']).next().unwrap_or_default().to_owned();
+    let version = |line: &'a str| line.split('#').next().unwrap_or_default().trim();
+    let has = |line: &&str| {
+        let Some((name, number)) = line.split_once("==") else { return false };
+        let wanted = format!("{}==", plain(name));
+        let locked = |row: &str| {
+            let Some((name, rest)) = row.split_once("==") else { return false };
+            format!("{}==", plain(name)).eq_ignore_ascii_case(&wanted.replace('_', "-")) && plain(rest) == number
+        };
+        lock.lines().any(locked)
+    };
+    requirements.lines().map(version).filter(|line| !line.is_empty() && !has(line)).collect()
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -150,6 +177,21 @@ mod tests {
     fn versions_must_be_pinned() {
         let text = "# clients\nopenai==2.1.0\nrequests>=2 # loose\n\nnumpy\n-c constraints.txt\n";
         assert_eq!(unpinned(text), ["requests>=2", "numpy"]);
+    }
+
+    #[test]
+    fn requirements_have_hashes() {
+        let lock = "httpx==0.28.1 \\\n    --hash=sha256:00\nhuggingface-hub==2.4.0 ; python_version < '4' \\\n";
+        let wanted = "httpx[http2]==0.28.1  # clients\nhuggingface_hub==2.4.0\n\nnumpy==1.0\nhttpx==0.28.2\n";
+        assert_eq!(unlocked(wanted, lock), ["numpy==1.0", "httpx==0.28.2"]);
+        let read = |file: &str| std::fs::read_to_string(root().join(file)).unwrap();
+        assert!(unlocked(&read("tests/requirements.txt"), &read(LOCK)).is_empty());
+        for list in OF_NODE {
+            let lock: serde_json::Value =
+                serde_json::from_str(&read(&list.list.replace("package.json", "package-lock.json"))).unwrap();
+            let declared: serde_json::Value = serde_json::from_str(&read(list.list)).unwrap();
+            assert_eq!(lock["packages"][""]["dependencies"], declared["dependencies"], "{}", list.list);
+        }
     }
 
     #[test]

@@ -25,11 +25,13 @@ pub(crate) struct Filters {
     object: Option<String>,
     result: Option<String>,
     since: Option<String>,
+    /// The number of a record: those before it.
+    before: Option<i64>,
 }
 
 pub(crate) async fn audit(State(api): State<Api>, Query(filters): Query<Filters>) -> ApiResult<Json<Vec<AuditRecord>>> {
-    let Filters { limit, key, action, object, result, since: from } = filters;
+    let Filters { limit, key, action, object, result, since: from, before } = filters;
     let since = from.map(|text| since(&text)).transpose()?;
-    let filter = AuditFilter { key, action, object, result, since, limit: limit.unwrap_or(FEW).min(MANY) };
+    let filter = AuditFilter { key, action, object, result, since, before, limit: limit.unwrap_or(FEW).min(MANY) };
     Ok(Json(api.keys.audit(filter).await.map_err(key_problem)?))
 }

@@ -42,7 +42,7 @@ pub(crate) async fn restore(
     // An administrator may name a link; what it leads to must be a file.
     let file = absolute(&restore.file)?;
     let file = std::fs::canonicalize(&file).unwrap_or(file);
-    let mut restored = api.control.restore(&file, restore.force, restore.records, by).await?;
+    let mut restored = api.control.restore(&file, restore.force, (restore.records, restore.keys), by).await?;
     api.keys.reload().await.map_err(key_problem)?;
     api.secrets.reload().await.map_err(key_problem)?;
     for facade in &api.told {

@@ -106,6 +106,7 @@ pub(crate) async fn deploy_document(
         shares::resolve(api, spec).await?;
         api.control.resolve_image(spec).await?;
         api.control.unlimited(spec).map_or(Ok(()), Err)?;
+        require_user(api, who, spec)?;
         api.control.broken_promise(spec).await?.map_or(Ok(()), Err)?;
     }
     model_names::require_free(api, &specs)?;
@@ -165,6 +166,20 @@ pub(crate) async fn deploy_document(
         warnings.extend(warned(api, spec).await);
     }
     Ok(DeploymentResult { deployed, unchanged, rollouts, warnings })
+}
+
+/// Whoever names a user takes what belongs to that: only an administrator gives it.
+fn require_user(api: &Api, who: &Requester, spec: &FunctionSpec) -> ApiResult<()> {
+    if spec.user.is_none() {
+        return Ok(());
+    }
+    if !who.is_administrator() {
+        let message = format!("`{}` names a user, and the key `{}` is not an administrator's", spec.name, who.name());
+        return Err(Problem::new(code::USER_NOT_ALLOWED, message)
+            .hint("remove `user`, or deploy with a key whose role is admin")
+            .into());
+    }
+    Ok(api.control.foreign_user(spec).map_or(Ok(()), Err)?)
 }
 
 /// What was measured of earlier versions may speak against the new one's settings.

@@ -9,13 +9,14 @@ use axum::extract::rejection::RawPathParamsRejection;
 use axum::extract::{Extension, FromRequestParts, Query, RawPathParams, Request, State};
 use axum::http::header::{CONNECTION, ETAG, EXPECT, HOST, IF_MATCH, ORIGIN};
 use axum::http::request::Parts;
-use axum::http::{HeaderMap, HeaderValue, Uri};
+use axum::http::uri::Authority;
+use axum::http::{HeaderMap, HeaderName, HeaderValue, Uri};
 use axum::middleware::Next;
 use axum::response::{IntoResponse, Response};
 use kip_auth::{Access, Key, Keys};
 use kip_host::clock::wall_millis;
 use kip_spec::limiter::Slot;
-use kip_spec::origin::{authority_of, is_of_this_machine};
+use kip_spec::origin::{is_of_this_machine, is_own_page, name_of};
 use kip_spec::{Code, Problem, code};
 use kip_store::{Author, Seq};
 use kip_tasks::tenant::TenantScope;
@@ -141,8 +142,7 @@ impl<S: Send + Sync> FromRequestParts<S> for Requester {
 
 /// Lets a request with a key in, whatever its role: even what is not there is not shown without a key.
 pub(crate) async fn authenticate(State(api): State<Api>, mut request: Request, next: Next) -> ApiResult<Response> {
-    refuse_foreign_page(request.headers())?;
-    let peer = request.extensions().get::<Peer>().map_or(IpAddr::V4(Ipv4Addr::UNSPECIFIED), |peer| peer.0.ip());
+    let peer = peer_of(&request);
     let sent = kip_auth::credential(request.headers());
     let key = match api.keys.check(sent) {
         Ok(key) => key,
@@ -162,18 +162,47 @@ pub(crate) async fn authenticate(State(api): State<Api>, mut request: Request, n
     Ok(next.run(request).await)
 }
 
-/// A page of elsewhere has no business here, whatever key a browser may send for it.
-fn refuse_foreign_page(headers: &HeaderMap) -> ApiResult<()> {
-    let text = |name| headers.get(name).map(|value| value.to_str().unwrap_or_default());
-    let Some(origin) = text(ORIGIN) else { return Ok(()) };
-    let own = text(HOST).unwrap_or_default();
-    let is_own = authority_of(origin).is_some_and(|authority| authority.eq_ignore_ascii_case(own));
-    if is_own || is_of_this_machine(origin) {
-        return Ok(());
+fn peer_of(request: &Request) -> IpAddr {
+    request.extensions().get::<Peer>().map_or(IpAddr::V4(Ipv4Addr::UNSPECIFIED), |peer| peer.0.ip())
+}
+
+fn text(headers: &HeaderMap, name: HeaderName) -> Option<&str> {
+    headers.get(name).map(|value| value.to_str().unwrap_or_default())
+}
+
+/// The name by which a request comes. A target in absolute form replaces what `Host` says.
+fn host_of(request: &Request) -> Option<&str> {
+    request.uri().authority().map(Authority::as_str).or_else(|| text(request.headers(), HOST))
+}
+
+/// A page of elsewhere has no business here, whatever key a browser may send for it, and at facades neither.
+pub(crate) async fn refuse_foreign_page(request: Request, next: Next) -> ApiResult<Response> {
+    let own = host_of(&request).unwrap_or_default();
+    match text(request.headers(), ORIGIN).filter(|origin| !is_own_page(origin, own) && !is_of_this_machine(origin)) {
+        None => Ok(next.run(request).await),
+        Some(origin) => {
+            Err(Problem::new(code::ORIGIN_REFUSED, format!("web pages of `{origin}` may not call the API"))
+                .hint("call it from a program, or from a page that is served from this machine")
+                .into())
+        }
     }
-    Err(Problem::new(code::ORIGIN_REFUSED, format!("web pages of `{origin}` may not call the API"))
-        .hint("call it from a program, or from a page that is served from this machine")
-        .into())
+}
+
+/// A page whose own name was made to mean this machine sends no foreign `Origin`, but it comes by its name, and has no key.
+pub(crate) async fn refuse_foreign_name(State(api): State<Api>, request: Request, next: Next) -> ApiResult<Response> {
+    let foreign =
+        host_of(&request).filter(|host| peer_of(&request).to_canonical().is_loopback() && !api.names.takes_host(host));
+    match foreign {
+        Some(host) if api.keys.check(kip_auth::credential(request.headers())).is_err() => {
+            let name = name_of(host);
+            Err(Problem::new(code::HOST_UNKNOWN, format!("this server is not called `{name}`"))
+                .hint(format!(
+                    "call it by its address, send a key, or allow the name in kipwake.toml: gateway.hosts = \"{name}\""
+                ))
+                .into())
+        }
+        _ => Ok(next.run(request).await),
+    }
 }
 
 /// The revision in `If-Match`, as `ETag` gave it. `*` asks for any.

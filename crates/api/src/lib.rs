@@ -42,7 +42,7 @@ use std::time::Duration;
 
 use axum::Router;
 use axum::extract::ConnectInfo;
-use axum::middleware::from_fn_with_state;
+use axum::middleware::{from_fn, from_fn_with_state};
 use axum::routing::get;
 use hyper::body::Incoming;
 use hyper::server::conn::http1;
@@ -56,6 +56,7 @@ use kip_host::connections::Connections;
 use kip_host::sockets::Peers;
 use kip_records::cost::PriceBook;
 use kip_records::metrics::Metrics;
+use kip_spec::origin::Names;
 use kip_spec::{Problem, code};
 use kip_tasks::Tasks;
 use parking_lot::Mutex;
@@ -91,6 +92,8 @@ pub struct Api {
     connections: usize,
     /// Who may connect.
     peers: Peers,
+    /// Names by which callers without a key may come.
+    names: Names,
     /// What time costs.
     prices: Arc<PriceBook>,
     /// What serves models, where the server has a cache of them.
@@ -140,6 +143,7 @@ impl Api {
             failures: Arc::default(),
             connections: CONNECTIONS,
             peers: Peers::everybody(),
+            names: Names::default(),
             prices: Arc::new(PriceBook::function_compute()),
             models: None,
             facades: Vec::new(),
@@ -151,6 +155,13 @@ impl Api {
     #[must_use]
     pub fn with_peers(mut self, peers: Peers) -> Self {
         self.peers = peers;
+        self
+    }
+
+    /// Lets callers without a key come by these names too.
+    #[must_use]
+    pub fn with_names(mut self, names: Names) -> Self {
+        self.names = names;
         self
     }
 
@@ -231,9 +242,10 @@ impl Api {
             .merge(open)
             .merge(routes::open_router())
             .layer(axum::extract::DefaultBodyLimit::max(LARGEST_BODY))
+            .layer(from_fn_with_state(self.clone(), guard::refuse_foreign_name))
             .with_state(self);
-        // Beside ours: neither our keys nor our limits are in front of them.
-        facades.into_iter().fold(own, Router::merge)
+        // Beside ours: neither our keys nor our limits are in front of them. Their callers sign, whatever name they come by.
+        facades.into_iter().fold(own, Router::merge).layer(from_fn(guard::refuse_foreign_page))
     }
 }
 

@@ -24,6 +24,7 @@ impl Keys {
     /// When the store fails.
     pub async fn audit_begin(&self, key: &Key, action: &str, object: &str, peer: String) -> Result<i64, Error> {
         let record = AuditRecord {
+            id: 0,
             at: wall_millis(),
             key: key.name().to_string(),
             key_id: key.id(),

@@ -75,7 +75,13 @@ impl Shared {
                     self.adopted.write().insert(found.instance, cell.clone());
                     let found_as = seen(alive, &memo, place);
                     self.hold(&cell, &version, found.instance, found_as, memo.memory);
-                    let link = Link::new(found.instance, version, alive.endpoint.clone(), alive.life.clone());
+                    let link = Link::new(
+                        found.instance,
+                        version,
+                        alive.endpoint.clone(),
+                        alive.life.clone(),
+                        alive.token.clone(),
+                    );
                     link.memory_is(memo.memory, memo.tree);
                     links.push((cell, link, found_as));
                 }

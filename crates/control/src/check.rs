@@ -81,6 +81,31 @@ impl Control {
         Some(Problem::new(code::GPU_NOT_ISOLATED, message).cause(cause).hint(hint))
     }
 
+    /// It names a user that this server cannot run its instances as: it must not be deployed.
+    pub fn foreign_user(&self, spec: &FunctionSpec) -> Option<Problem> {
+        let name = spec.user.as_deref()?;
+        let problem = |code, message: String| Problem::new(code, format!("`{}`: {message}", spec.name));
+        if !self.shared.options.code.reads_more || self.shared.options.code.inside {
+            let found = problem(code::USER_IMPOSSIBLE, format!("this server cannot run instances as user `{name}`"));
+            return Some(
+                found
+                    .cause("it takes a server of root whose functions are kept from it: `kip doctor` says how they run")
+                    .hint("remove `user`, or run the server as root and set functions.user = \"own\""),
+            );
+        }
+        match kip_engine::InstanceUser::named(name) {
+            None => Some(
+                problem(code::USER_UNKNOWN, format!("this host has no user `{name}`"))
+                    .hint("write a name or number of /etc/passwd: getent passwd"),
+            ),
+            Some(kip_engine::InstanceUser::Named { uid: 0, .. }) => Some(
+                problem(code::USER_IMPOSSIBLE, "functions do not run as root".to_owned())
+                    .hint("name a user that owns what the function needs"),
+            ),
+            Some(_) => None,
+        }
+    }
+
     /// The version that serves uses the driver of devices, and neither it nor the next one asks for a device.
     fn unasked(&self, spec: &FunctionSpec) -> Option<Problem> {
         let serving = self.cell(spec.name.as_str())?.serving();

@@ -214,7 +214,13 @@ impl Shared {
                     // One that was ended meanwhile is gone or on its way: nothing may find it any more.
                     let wanted = cell.look(&inner, |core| is_starting(core, instance)).unwrap_or(false);
                     if let (Ok(running), None, true) = (&started, early, wanted) {
-                        let link = Link::new(instance, version.clone(), running.endpoint.clone(), running.life.clone());
+                        let link = Link::new(
+                            instance,
+                            version.clone(),
+                            running.endpoint.clone(),
+                            running.life.clone(),
+                            running.token.clone(),
+                        );
                         inner.links.insert(instance, Arc::new(link));
                     }
                     (early, wanted)

@@ -78,7 +78,7 @@ async fn memory_has_each_change_though_its_caller_left() {
     world.leave(control.remove("a", author())).await;
     assert_eq!(world.functions().await, ["b"]);
 
-    world.leave(control.restore(&backup, false, false, String::new())).await;
+    world.leave(control.restore(&backup, false, (false, None), String::new())).await;
     assert_eq!(world.functions().await, ["a", "b"]);
 }
 

@@ -110,7 +110,7 @@ pub use differences::differences;
 pub use kip_spec::qualifier::LATEST;
 pub use link::{DirectionGuard, Link};
 pub use permit::{Brake, Permit, QueuedRequest, RequestRefusal};
-pub use restore::{BEFORE_RESTORE, added_keys, backup_problem, code_problem};
+pub use restore::{BEFORE_RESTORE, KeyConsent, added_keys, backup_problem, code_problem, settle_keys};
 pub use scaling::ProvisionInfo;
 pub use version::{RESULTS, Version};
 

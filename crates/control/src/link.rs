@@ -45,6 +45,8 @@ pub struct Link {
     presence: watch::Sender<Presence>,
     /// Its id as a header's value: every answer carries it.
     pub label: Option<HeaderValue>,
+    /// What is said with each request to it, so that its program can refuse whoever does not know it.
+    pub token: Option<HeaderValue>,
     /// Counts its sleeps. Connections of an earlier count are closed: a paused instance must have none that look alive.
     epoch: watch::Sender<u64>,
     /// Who alone keeps idle connections to it; 0 is nobody. See [`keep`](Self::keep).
@@ -73,6 +75,7 @@ impl Link {
         version: Arc<Version>,
         endpoint: Endpoint,
         life: watch::Receiver<Liveness>,
+        token: Option<HeaderValue>,
     ) -> Self {
         let sign = AtomicU64::new(kip_host::clock::boot_millis());
         let (epoch, with_callers) = (watch::Sender::new(0), AtomicU32::new(0));
@@ -81,6 +84,7 @@ impl Link {
             instance,
             version,
             endpoint,
+            token,
             life,
             presence: watch::Sender::new(Presence::Here),
             epoch,
@@ -281,7 +285,7 @@ mod tests {
         let version = Arc::new(Version::new(VersionId(1), spec, Default::default()));
         let id = InstanceId { boot: 1, core: 1, sequence: 1 };
         let address = std::net::SocketAddr::from(([127, 0, 0, 1], 1));
-        let link = Arc::new(Link::new(id, version, address.into(), watch::channel(Liveness::Alive).1));
+        let link = Arc::new(Link::new(id, version, address.into(), watch::channel(Liveness::Alive).1, None));
         link.sign.store(5, Ordering::Relaxed);
         assert_eq!(link.last_sign(1), 5);
         let mut turn = DirectionGuard::new(link.clone());

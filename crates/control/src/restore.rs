@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 use kip_fleet::Event;
 use kip_snapshot::Archives;
 use kip_spec::{FunctionName, Problem, code};
-use kip_store::backup::{self, Manifest};
+use kip_store::backup::{self, Manifest, StagedBackup};
 use kip_store::{CommitTurn, Effect, StoredKey};
 use kip_wire::{RestoreReport, RestoredKey, VersionStatus};
 
@@ -20,6 +20,34 @@ pub const BEFORE_RESTORE: &str = "before-restore.backup";
 pub fn added_keys(before: &[StoredKey], after: Vec<StoredKey>) -> Vec<RestoredKey> {
     let added = after.into_iter().filter(|key| !before.iter().any(|known| known.id == key.id));
     added.map(|key| RestoredKey { name: key.name, role: key.role }).collect()
+}
+
+/// What becomes of the keys in a backup that a server does not have: taken, left out, or nobody was asked.
+pub type KeyConsent = Option<bool>;
+
+/// Takes the keys out of a backup that nobody wants.
+///
+/// # Errors
+/// A problem with code KW-7070 where there are such keys and nobody was asked.
+pub fn settle_keys(
+    staged: &StagedBackup,
+    known: &[StoredKey],
+    server: Option<&str>,
+    consent: KeyConsent,
+) -> Result<(), Problem> {
+    let added = staged.added_keys(known, server).map_err(backup_problem)?;
+    match consent {
+        Some(true) => Ok(()),
+        _ if added.is_empty() => Ok(()),
+        Some(false) => staged.drop_keys().map_err(backup_problem),
+        None => {
+            let listed: Vec<String> = added.iter().map(|(name, role)| format!("{name} ({role})")).collect();
+            let message =
+                format!("the backup would add {} keys, which are valid at once: {}", added.len(), listed.join(", "));
+            Err(Problem::new(code::RESTORE_ADDS_KEYS, message)
+                .hint("restore with them: --yes; or without them: --without-keys"))
+        }
+    }
 }
 
 /// A problem about a backup, for people.
@@ -90,14 +118,14 @@ impl Control {
         &self,
         file: &Path,
         foreign: bool,
-        records: bool,
+        (records, keys): (bool, KeyConsent),
         by: String,
     ) -> Result<RestoreReport, Problem> {
         let (control, file) = (self.clone(), file.to_owned());
         let unit = self
             .shared
             .changes
-            .unit(move |turn| async move { control.replace(&turn, file, foreign, records, by).await });
+            .unit(move |turn| async move { control.replace(&turn, file, foreign, (records, keys), by).await });
         unit.await
     }
 
@@ -106,7 +134,7 @@ impl Control {
         turn: &CommitTurn,
         file: PathBuf,
         foreign: bool,
-        records: bool,
+        (records, consent): (bool, KeyConsent),
         by: String,
     ) -> Result<RestoreReport, Problem> {
         let shared = &self.shared;
@@ -115,11 +143,14 @@ impl Control {
         }
         let directory = shared.options.disk.directory.clone();
         let identity = turn.read().identity().await.map_err(Error::Store)?;
-        let ours = identity.filter(|_| !foreign).map(|identity| identity.server);
+        let server = identity.map(|identity| identity.server);
+        let ours = server.clone().filter(|_| !foreign);
         let within = directory.clone();
         let staged = kip_host::tasks::blocking("restore", move || backup::stage(&file, &within, ours.as_deref()));
         let staged = staged.await.ok_or_else(|| Problem::new(code::BACKUP_FILE, "looking at the backup broke off"))?;
         let staged = staged.map_err(backup_problem)?;
+        let keys = turn.read().keys().await.map_err(Error::Store)?;
+        settle_keys(&staged, &keys, server.as_deref(), consent)?;
         self.backup(&directory.join(BEFORE_RESTORE), true, false, false).await?;
         let (snapshots, archives) = (shared.options.code.snapshots.clone(), staged.code());
         let kept = kip_host::tasks::blocking("restore code", move || Archives::read(&snapshots, &archives)).await;
@@ -146,7 +177,6 @@ impl Control {
                 renew.push(name.clone());
             }
         }
-        let keys = turn.read().keys().await.map_err(Error::Store)?;
         let committed = turn.replace(by, &staged, renew).await.map_err(Error::Store)?;
         restored.keys = added_keys(&keys, turn.read().keys().await.map_err(Error::Store)?);
         let Effect::Replaced(revisions) = committed.effect else { return Ok(restored) };

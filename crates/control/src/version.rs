@@ -12,6 +12,7 @@ use kip_fleet::policy::RungOffer;
 use kip_fleet::room::Gpu;
 use kip_snapshot::Snapshots;
 use kip_spec::function::{FunctionSpec, GpuNeed, ModelRuntime, Program, ReadyProbe};
+use kip_spec::named_secret::SecretText;
 use kip_spec::qualifier::label;
 use kip_spec::{InstanceId, VersionId};
 use kip_store::{FunctionId, StoredRevision};
@@ -219,6 +220,9 @@ impl Version {
             ready,
             startup: spec.timeouts.startup,
             ports: spec.ports.clone(),
+            listen: spec.listen,
+            user: spec.user.clone(),
+            token: SecretText::new(format!("{:032x}", kip_host::random::bits())),
             port: spec.resources.port,
             devices,
             initialize: spec.lifecycle.initialize.clone(),

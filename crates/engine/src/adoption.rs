@@ -1,7 +1,9 @@
 //! What an earlier server of this data directory left, as a body found it.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::path::PathBuf;
 
+use http::HeaderValue;
 use kip_host::endpoint::Endpoint;
 use kip_host::sockets::{self, Connection};
 use kip_spec::{FunctionName, InstanceId, VersionId};
@@ -54,6 +56,8 @@ pub struct AliveInstance {
     pub endpoint: Endpoint,
     /// Whether it lives; the body changes it.
     pub life: watch::Receiver<Liveness>,
+    /// What is said with each request to it; none to one of a server that said nothing.
+    pub token: Option<HeaderValue>,
     /// It gets no CPU.
     pub asleep: bool,
     /// Connections that the earlier server closed by ending and that are still open on its side.
@@ -62,9 +66,18 @@ pub struct AliveInstance {
     pub born: u64,
 }
 
-/// Connections that an earlier server left on instances, those in network namespaces of their own with a process that is in it.
+/// Connections that an earlier server left on instances.
 #[derive(Debug, Default)]
-pub struct InheritedConnections(pub(crate) BTreeMap<InstanceId, (Option<u32>, Vec<Connection>)>);
+pub struct InheritedConnections(pub(crate) BTreeMap<InstanceId, LeftConnections>);
+
+/// Those of one instance.
+#[derive(Debug)]
+pub(crate) enum LeftConnections {
+    /// Over TCP, in a network namespace of its own with a process that is in it.
+    Tcp(Option<u32>, Vec<Connection>),
+    /// Over its Unix socket: the numbers of the instance's ends.
+    Unix(PathBuf, BTreeSet<u64>),
+}
 
 impl InheritedConnections {
     /// Whether there are none any more.
@@ -77,19 +90,28 @@ impl InheritedConnections {
         let Ok(open) = sockets::connections() else { return Vec::new() };
         let open: BTreeSet<Connection> = open.into_iter().collect();
         let mut settled = Vec::new();
-        self.0.retain(|instance, (process, connections)| {
-            match process {
-                None => connections.retain(|connection| open.contains(connection)),
-                Some(process) => {
+        self.0.retain(|instance, left| {
+            let is_settled = match left {
+                LeftConnections::Tcp(None, connections) => {
+                    connections.retain(|connection| open.contains(connection));
+                    connections.is_empty()
+                }
+                LeftConnections::Tcp(Some(process), connections) => {
                     // Of one that has ended, none is open.
                     let own = sockets::connections_of(*process).unwrap_or_default();
                     connections.retain(|connection| own.contains(connection));
+                    connections.is_empty()
                 }
-            }
-            if connections.is_empty() {
+                LeftConnections::Unix(path, connections) => {
+                    let own = sockets::unix_sockets(path).connected;
+                    connections.retain(|connection| own.contains(connection));
+                    connections.is_empty()
+                }
+            };
+            if is_settled {
                 settled.push(*instance);
             }
-            !connections.is_empty()
+            !is_settled
         });
         settled
     }

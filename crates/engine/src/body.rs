@@ -7,9 +7,10 @@ use std::time::Duration;
 
 use async_trait::async_trait;
 use bytes::Bytes as Buffer;
+use http::HeaderValue;
 use kip_host::endpoint::Endpoint;
 use kip_spec::container::{Container, Mount};
-use kip_spec::function::{Hook, ReadyProbe, Stop};
+use kip_spec::function::{Hook, Listen, ReadyProbe, Stop};
 use kip_spec::named_secret::SecretText;
 use kip_spec::sleep::InstanceCall;
 use kip_spec::snapshot::PinnedFile;
@@ -75,6 +76,12 @@ pub struct Order {
     pub ports: Vec<String>,
     /// The port that its program listens on whatever it is told; any free one otherwise.
     pub port: Option<u16>,
+    /// Where its program listens.
+    pub listen: Listen,
+    /// The user of the host that it runs as, by name or number, where that is not the server's choice.
+    pub user: Option<String>,
+    /// What is said with each request to it, so that its program can refuse whoever does not know it.
+    pub token: SecretText,
     /// Its devices, on a host that has any.
     pub devices: Option<Devices>,
     /// The initialize hook, for the contract's variables and headers.
@@ -137,6 +144,8 @@ pub struct ReadyInstance {
     pub endpoint: Endpoint,
     /// Whether it lives; the body changes it.
     pub life: watch::Receiver<Liveness>,
+    /// What is said with each request to it.
+    pub token: Option<HeaderValue>,
     /// It can be reached from other machines, on this address, which nobody asked for.
     pub exposed: Option<SocketAddr>,
 }

@@ -2,18 +2,19 @@
 //! Source: shared reference on the FC 3.0 API, section 4.
 
 use std::collections::BTreeMap;
-use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use bytes::Bytes;
 use http::{HeaderMap, HeaderName, HeaderValue};
 use http_body_util::Full;
+use kip_host::endpoint::Endpoint;
 use kip_host::http_client;
 use kip_spec::InstanceId;
 use kip_spec::account::{ACCOUNT, REGION};
 use kip_spec::container::Mount;
 use kip_spec::function::Hook;
+use kip_spec::named_secret::SecretText;
 use kip_spec::qualifier::LATEST;
 use kip_spec::reference::escaped;
 use kip_spec::sleep::InstanceCall;
@@ -23,6 +24,12 @@ use crate::expand;
 
 /// The variable that marks an instance's processes.
 pub(crate) const INSTANCE: &str = "KIPWAKE_INSTANCE";
+/// The variable with what the server says with each request.
+const TOKEN: &str = "KIPWAKE_INSTANCE_TOKEN";
+/// The header in which it says so.
+pub(crate) const TOKEN_HEADER: HeaderName = HeaderName::from_static("x-kip-instance-token");
+/// The variable with the Unix socket that an instance is to listen on.
+const SOCKET: &str = "KIPWAKE_SOCKET";
 /// The variable that names the server they belong to.
 pub(crate) const SERVER: &str = "KIPWAKE_SERVER";
 
@@ -38,6 +45,8 @@ pub(crate) struct HostView<'a> {
     pub(crate) home: Option<&'a Path>,
     /// Whether the folders of its order are at the paths that they are for.
     pub(crate) places: bool,
+    /// The Unix socket that it is to listen on.
+    pub(crate) socket: Option<&'a Path>,
 }
 
 /// Where code of Function Compute is.
@@ -82,13 +91,17 @@ pub(crate) fn environment(
     order: &Order,
     server: &str,
     ports: (u16, &[u16]),
-    HostView { home, places }: HostView<'_>,
+    HostView { home, places, socket }: HostView<'_>,
 ) -> BTreeMap<String, String> {
     let mut env: BTreeMap<String, String> = kip_host::environment::inherited().into_iter().collect();
     if let Some(home) = home {
         env.insert("HOME".to_owned(), home.to_string_lossy().into_owned());
         // The names of the server's user, which it is not.
         ["USER", "LOGNAME"].into_iter().for_each(|name| drop(env.remove(name)));
+    }
+    if let Some(socket) = socket {
+        // Before the declaration, which may name it.
+        env.insert(SOCKET.to_owned(), socket.to_string_lossy().into_owned());
     }
     let numbers: Option<Vec<usize>> = order.devices.as_ref().map(|devices| devices.numbers.clone());
     search_layers(&mut env, order, places);
@@ -165,6 +178,9 @@ fn fill(
     env.insert(FUNCTION.to_owned(), order.function.to_string());
     env.insert(VERSION.to_owned(), order.label.clone());
     env.insert(INSTANCE.to_owned(), order.instance.to_string());
+    if !order.token.reveal().is_empty() {
+        env.insert(TOKEN.to_owned(), order.token.reveal().to_owned());
+    }
     expand::declared(env, &declared);
 }
 
@@ -193,19 +209,20 @@ pub(crate) fn headers(order: &Order) -> HeaderMap {
     if let Some(hook) = &order.pre_stop {
         set("x-fc-instance-lifecycle-pre-stop-handler", &hook.path);
     }
+    headers.extend(probe_headers(&order.token));
     headers
 }
 
 /// Calls a hook; any answer but 2xx is a failure.
 pub(crate) async fn call_hook(
     instance: InstanceId,
-    (address, headers): (Option<SocketAddr>, &HeaderMap),
+    (endpoint, headers): (Option<Endpoint>, &HeaderMap),
     name: &'static str,
     method: http::Method,
     hook: &Hook,
 ) -> Result<(), Error> {
     let failed = |status, detail| Error::Hook { hook: name, instance, status, detail };
-    let address = address.ok_or_else(|| failed(0, "the instance was never ready".to_owned()))?;
+    let endpoint = endpoint.ok_or_else(|| failed(0, "the instance was never ready".to_owned()))?;
     let mut headers = headers.clone();
     let request_id = format!("r-{:032x}", kip_host::random::bits());
     if let Ok(value) = HeaderValue::from_str(&request_id) {
@@ -214,7 +231,7 @@ pub(crate) async fn call_hook(
     if let Ok(value) = HeaderValue::from_str(&hook.path) {
         headers.insert("x-fc-control-path", value);
     }
-    match kip_host::http_client::status_of(method, &address.into(), &hook.path, &headers, hook.timeout.to_std()).await {
+    match kip_host::http_client::status_of(method, &endpoint, &hook.path, &headers, hook.timeout.to_std()).await {
         Ok(status) if (200..300).contains(&status) => Ok(()),
         Ok(status) => Err(failed(status, format!("{} answered {status}", hook.path))),
         Err(error) => Err(failed(0, error.to_string())),
@@ -224,12 +241,12 @@ pub(crate) async fn call_hook(
 /// Sends a request to an instance, with the headers of the contract. Every status is an answer.
 pub(crate) async fn call(
     instance: InstanceId,
-    (address, headers): (Option<SocketAddr>, &HeaderMap),
+    (endpoint, headers): (Option<Endpoint>, &HeaderMap),
     name: &'static str,
     call: &InstanceCall,
 ) -> Result<CallAnswer, Error> {
     let failed = |detail| Error::Hook { hook: name, instance, status: 0, detail };
-    let address = address.ok_or_else(|| failed("the instance was never ready".to_owned()))?;
+    let endpoint = endpoint.ok_or_else(|| failed("the instance was never ready".to_owned()))?;
     let mut request = http::Request::new(Full::default());
     *request.headers_mut() = headers.clone();
     *request.method_mut() = call.method.name().parse().unwrap_or_default();
@@ -242,20 +259,31 @@ pub(crate) async fn call(
     if let Ok(value) = HeaderValue::from_str(&request_id) {
         request.headers_mut().insert("x-fc-request-id", value);
     }
-    let answer = http_client::call_endpoint(&address.into(), request, call.timeout.to_std()).await;
+    let answer = http_client::call_endpoint(&endpoint, request, call.timeout.to_std()).await;
     let answer = answer.map_err(|error| failed(format!("{}: {error}", call.path)))?;
     Ok(CallAnswer { status: answer.status, body: answer.body })
 }
 
 /// Calls a path on an instance, to see how it does. A `GET`.
-pub(crate) async fn probe(address: Option<SocketAddr>, path: &str, limit: Duration) -> Health {
-    let Some(address) = address else { return Health::Refused };
-    let headers = HeaderMap::new();
-    match http_client::status_of(http::Method::GET, &address.into(), path, &headers, limit).await {
+pub(crate) async fn probe((endpoint, known): (Option<Endpoint>, &HeaderMap), path: &str, limit: Duration) -> Health {
+    let Some(endpoint) = endpoint else { return Health::Refused };
+    let headers = token_of(known).into_iter().map(|token| (TOKEN_HEADER, token)).collect();
+    match http_client::status_of(http::Method::GET, &endpoint, path, &headers, limit).await {
         Ok(status) if (200..400).contains(&status) => Health::Well,
         Err(http_client::Error::Timeout(_)) => Health::Slow,
         Ok(_) | Err(_) => Health::Refused,
     }
+}
+
+/// What a probe says before an instance is ready.
+pub(crate) fn probe_headers(token: &SecretText) -> HeaderMap {
+    let token = Some(token.reveal()).filter(|token| !token.is_empty());
+    token.and_then(|token| HeaderValue::from_str(token).ok()).into_iter().map(|token| (TOKEN_HEADER, token)).collect()
+}
+
+/// What is said with each request to an instance, of the headers that hooks carry.
+pub(crate) fn token_of(headers: &HeaderMap) -> Option<HeaderValue> {
+    headers.get(TOKEN_HEADER).cloned()
 }
 
 /// Headers as they are written down.

@@ -317,7 +317,7 @@ impl Body for FakeBody {
             return Err(StartError { problem, detail, last_lines: Vec::new() });
         }
         let (endpoint, life) = self.make(order.instance);
-        Ok(ReadyInstance { endpoint, life, exposed: None })
+        Ok(ReadyInstance { endpoint, life, token: None, exposed: None })
     }
 
     async fn initialize(&self, instance: InstanceId, _: &Hook) -> Result<(), Error> {

@@ -122,7 +122,7 @@ impl LogFile {
 
     /// Makes room for a new instance's log.
     pub(crate) fn prepare(&self) -> io::Result<()> {
-        kip_host::directory::create_private(&self.folder)?;
+        kip_host::directory::create_own(&self.folder)?;
         self.forget_oldest();
         Ok(())
     }
@@ -133,7 +133,7 @@ impl LogFile {
         let open = || open_regular(&self.file(0), OpenOptions::new().create(true).append(true).mode(0o600));
         let mut file = match open() {
             Err(error) if error.kind() == io::ErrorKind::NotFound => {
-                kip_host::directory::create_private(&self.folder)?;
+                kip_host::directory::create_own(&self.folder)?;
                 open()?
             }
             other => other?,

@@ -91,7 +91,9 @@ fn http(settings: &Map<String, Value>) -> FcResult<HttpTrigger> {
     let disabled = settings.get("disableURLInternet").and_then(Value::as_bool).unwrap_or(false);
     // Nobody on this machine is on the internet: with a key the function can still be called.
     let auth = if disabled { HttpAuth::Key } else { auth };
-    Ok(HttpTrigger { auth, methods, cors: cors(settings)?, ..HttpTrigger::default() })
+    // Of the vendor's functions, whoever may call one may also call it asynchronously.
+    let open_tasks = auth == HttpAuth::Anonymous;
+    Ok(HttpTrigger { auth, methods, open_tasks, cors: cors(settings)?, ..HttpTrigger::default() })
 }
 
 /// The methods that are taken.
@@ -287,7 +289,7 @@ impl Fc {
                         false => before.methods.into_iter().chain(one.methods).collect(),
                     };
                     let cors = before.cors.clone().or(one.cors);
-                    HttpTrigger { auth, methods, cors, ..before }
+                    HttpTrigger { auth, methods, cors, open_tasks: auth == HttpAuth::Anonymous, ..before }
                 }
             });
         }

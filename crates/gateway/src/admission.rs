@@ -15,6 +15,7 @@ use kip_control::{Cell, Control};
 use kip_relay::{Answer, Body, Call, Caller, Relay};
 use kip_spec::function::{Cors, HttpAuth, HttpTrigger, Program};
 use kip_spec::model_name::NameRewrite;
+use kip_spec::origin::Names;
 use kip_spec::qualifier::{QualifierError, split_name};
 use kip_spec::{Problem, QualifierName, RequestId, code};
 use kip_tasks::Tasks;
@@ -25,7 +26,7 @@ use crate::connection::{Bounds, GuardedBody, REFUSED, State, is_host};
 use crate::dialect::Dialect;
 use crate::model::{self, ModelError};
 use crate::model_names::{self, ModelNames, decoded};
-use crate::origin::{self, Names};
+use crate::origin;
 use crate::place::Place;
 use crate::rewrite;
 use crate::route::{Route, is_ollama, route};
@@ -118,14 +119,14 @@ impl RequestHandler {
             // What it asks for instead is refused there.
             Ok((call, trigger)) => {
                 let is_task = kip_tasks::is_async(request.headers()).unwrap_or(true);
-                let shares_origin = call.prefix.is_some();
+                let prefix = call.prefix.clone();
                 let mut answer = match is_task {
                     true => Box::pin(self.submit(call, request, id)).await,
                     // hyper moves the future of each request several times, so it must be small.
                     false => Box::pin(self.relay.exchange(call, request)).await,
                 };
-                if shares_origin {
-                    origin::keep_to_own_path(answer.headers_mut());
+                if let Some(prefix) = prefix {
+                    origin::keep_to_own_path(answer.headers_mut(), &prefix);
                 }
                 (answer, Some(trigger))
             }
@@ -515,10 +516,24 @@ impl RequestHandler {
         id: &RequestId,
         keyed: bool,
     ) -> Result<Option<Caller>, Box<Answer>> {
-        let HttpTrigger { auth, methods, .. } = http;
-        let auth = if keyed { HttpAuth::Key } else { *auth };
+        let HttpTrigger { auth, methods, open_tasks, .. } = http;
+        // A task outlives its caller: who has no key could fill the disk.
+        let is_closed =
+            *auth == HttpAuth::Anonymous && !open_tasks && kip_tasks::is_async(request.headers()).unwrap_or(true);
+        let auth = if keyed || is_closed { HttpAuth::Key } else { *auth };
         // Before anything is told of the function.
-        let key = self.authority.authorise(auth, cell.name().as_str(), (sent, has_token), id)?;
+        let key = match self.authority.authorise(auth, cell.name().as_str(), (sent, has_token), id) {
+            Err(_) if is_closed && matches!(sent, Credential::Missing | Credential::Foreign) => {
+                let name = cell.name();
+                let problem = Problem::new(
+                    code::KEY_MISSING,
+                    format!("tasks of `{name}` need a key, and none was sent"),
+                )
+                .hint("send a key (`kip key create NAME`), or write `trigger: {http: {tasks: anonymous}}` in kip.yaml");
+                return Err(refused(problem, id));
+            }
+            authorised => authorised?,
+        };
         // A WebSocket over HTTP/2 is what a GET begins over HTTP/1.1.
         let method = if request.method() == Method::CONNECT { "GET" } else { request.method().as_str() };
         if !methods.is_empty() && !methods.iter().any(|allowed| allowed == method) {

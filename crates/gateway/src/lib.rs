@@ -23,6 +23,6 @@ mod serve;
 mod tasks;
 mod workers;
 
+pub use kip_spec::origin::Names;
 pub use listen::{Error, ListenerAccess, adopt, bind};
-pub use origin::Names;
 pub use serve::{Entry, Gateway, Limits, Options};

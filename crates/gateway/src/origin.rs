@@ -7,47 +7,16 @@
 use http::header::{
     ACCESS_CONTROL_ALLOW_CREDENTIALS, ACCESS_CONTROL_ALLOW_HEADERS, ACCESS_CONTROL_ALLOW_METHODS,
     ACCESS_CONTROL_ALLOW_ORIGIN, ACCESS_CONTROL_EXPOSE_HEADERS, ACCESS_CONTROL_MAX_AGE, ACCESS_CONTROL_REQUEST_HEADERS,
-    ACCESS_CONTROL_REQUEST_METHOD, HOST, ORIGIN, VARY,
+    ACCESS_CONTROL_REQUEST_METHOD, HOST, ORIGIN, SET_COOKIE, VARY,
 };
 use http::{HeaderMap, HeaderName, HeaderValue, Method, Request, Response, StatusCode};
 use kip_relay::{Answer, Body};
 use kip_spec::function::{Cors, defaults};
-use kip_spec::origin::{authority_of, is_of_this_machine, name_of};
+use kip_spec::origin::{Names, is_own_page, name_of};
 use kip_spec::{Problem, code};
 
 const SEC_FETCH_SITE: HeaderName = HeaderName::from_static("sec-fetch-site");
 const SEC_FETCH_MODE: HeaderName = HeaderName::from_static("sec-fetch-mode");
-
-/// Names and origins beyond those that belong to this machine.
-#[derive(Debug, Clone, Default, PartialEq, Eq)]
-pub struct Names {
-    /// Host names, in lower case: `gateway.hosts`.
-    pub hosts: Vec<String>,
-    /// Origins: `gateway.origins`.
-    pub origins: Vec<String>,
-}
-
-/// Suffixes of names that no public name server answers for (RFC 6761, 6762, 8375, and the private-use `internal`).
-const PRIVATE: [&str; 6] = [".localhost", ".local", ".internal", ".lan", ".home.arpa", ".test"];
-
-impl Names {
-    /// Whether a request without a key may come by this name. A name of one label has no owner elsewhere, and an address is none.
-    fn takes_host(&self, host: &str) -> bool {
-        let name = name_of(host).to_ascii_lowercase();
-        let name = name.strip_suffix('.').unwrap_or(&name);
-        let is_address = name.starts_with('[') || name.parse::<std::net::Ipv4Addr>().is_ok();
-        is_address
-            || !name.contains('.')
-            || PRIVATE.iter().any(|suffix| name.ends_with(suffix))
-            || self.hosts.iter().any(|known| known == name)
-    }
-
-    /// Whether a page of this origin may call what belongs to no function.
-    fn takes_origin(&self, origin: &str) -> bool {
-        self.origins.iter().any(|known| known == "*" || known.eq_ignore_ascii_case(origin))
-            || is_of_this_machine(origin)
-    }
-}
 
 fn text(headers: &HeaderMap, name: http::HeaderName) -> Option<&str> {
     headers.get(name).map(|value| value.to_str().unwrap_or_default())
@@ -56,8 +25,7 @@ fn text(headers: &HeaderMap, name: http::HeaderName) -> Option<&str> {
 /// The origin of the page that sends a request, if it is another one than what it calls.
 fn foreign_origin(headers: &HeaderMap) -> Option<&str> {
     let origin = text(headers, ORIGIN)?;
-    let own = text(headers, HOST).unwrap_or_default();
-    (!authority_of(origin).is_some_and(|authority| authority.eq_ignore_ascii_case(own))).then_some(origin)
+    (!is_own_page(origin, text(headers, HOST).unwrap_or_default())).then_some(origin)
 }
 
 /// Whether a browser asks what a page may send.
@@ -158,10 +126,42 @@ pub(crate) fn allow(names: &Names, cors: Option<&Cors>, asked: &HeaderMap, heade
     }
 }
 
-/// Removes what would reach over a function's own path: to a browser, all functions below `/f/` are one origin.
-pub(crate) fn keep_to_own_path(headers: &mut HeaderMap) {
+/// Removes what would reach over a function's own path, such as `/f/ocr`: to a browser, all functions below `/f/` are one origin.
+pub(crate) fn keep_to_own_path(headers: &mut HeaderMap, prefix: &str) {
     headers.remove("service-worker-allowed");
     headers.remove("clear-site-data");
+    if !headers.contains_key(SET_COOKIE) {
+        return;
+    }
+    let cookies: Vec<HeaderValue> =
+        headers.get_all(SET_COOKIE).iter().filter_map(|cookie| own_cookie(cookie, prefix)).collect();
+    headers.remove(SET_COOKIE);
+    headers.extend(cookies.into_iter().map(|cookie| (SET_COOKIE, cookie)));
+}
+
+/// A cookie that browsers send to this function only: its path is the function's as it saw that, and it is for no other host. None if
+/// it cannot be read.
+fn own_cookie(cookie: &HeaderValue, prefix: &str) -> Option<HeaderValue> {
+    let text = std::str::from_utf8(cookie.as_bytes()).ok()?;
+    let mut parts = text.split(';');
+    let mut own = parts.next()?.trim().to_owned();
+    // The last one of a name counts (RFC 6265, section 5.3).
+    let mut path = None;
+    for part in parts.map(str::trim) {
+        let (name, value) = part.split_once('=').map_or((part, ""), |(name, value)| (name.trim(), value.trim()));
+        match () {
+            () if name.eq_ignore_ascii_case("path") => path = Some(value),
+            () if name.eq_ignore_ascii_case("domain") => {}
+            () => own.extend(["; ", part]),
+        }
+    }
+    // Without a path, or with one that is none, it would be that of the request: always the function's.
+    if let Some(path) = path.filter(|path| path.starts_with('/')) {
+        let is_own = path.strip_prefix(prefix).is_some_and(|rest| rest.is_empty() || rest.starts_with('/'));
+        let (before, path) = if is_own { ("", path) } else { (prefix, path) };
+        own.extend(["; Path=", before, path]);
+    }
+    HeaderValue::from_str(&own).ok()
 }
 
 fn allow_origin(headers: &mut HeaderMap, cors: Option<&Cors>, origin: &str) {
@@ -211,6 +211,34 @@ mod tests {
         }
         let named = Names { hosts: vec!["ai.example.com".to_owned()], ..Names::default() };
         assert_eq!(refused(&named, None, &[("host", "AI.example.com:443")]), None);
+    }
+
+    #[test]
+    fn a_cookie_is_its_functions_own() {
+        let own = |cookie: &'static str| {
+            let mut headers = HeaderMap::new();
+            headers.insert(SET_COOKIE, HeaderValue::from_static(cookie));
+            headers.append(SET_COOKIE, HeaderValue::from_static("second=2; Path=/"));
+            keep_to_own_path(&mut headers, "/f/ocr");
+            let all: Vec<&str> = headers.get_all(SET_COOKIE).iter().map(|value| value.to_str().unwrap()).collect();
+            assert_eq!(all.len(), 2, "{all:?}");
+            assert_eq!(all[1], "second=2; Path=/f/ocr/");
+            all[0].to_owned()
+        };
+        for (cookie, expected) in [
+            ("a=1", "a=1"),
+            ("a=1; Path=/; HttpOnly; Secure", "a=1; HttpOnly; Secure; Path=/f/ocr/"),
+            ("a=1; path = /login ;SameSite=Lax", "a=1; SameSite=Lax; Path=/f/ocr/login"),
+            ("a=1; Path=/f/ocr/x", "a=1; Path=/f/ocr/x"),
+            ("a=1; Path=/f/ocr", "a=1; Path=/f/ocr"),
+            ("a=1; Path=/f/ocr2", "a=1; Path=/f/ocr/f/ocr2"),
+            ("a=1; Path=/f/other; Path=/", "a=1; Path=/f/ocr/"),
+            ("a=1; Path=x", "a=1"),
+            ("a=1; Domain=localhost; Path=/", "a=1; Path=/f/ocr/"),
+            ("a=1; PATH=/; DOMAIN=example.com", "a=1; Path=/f/ocr/"),
+        ] {
+            assert_eq!(own(cookie), expected, "{cookie}");
+        }
     }
 
     #[test]

@@ -13,6 +13,7 @@ use kip_host::tasks::Supervisor;
 use kip_host::tls::Certificate;
 use kip_records::metrics::Metrics;
 use kip_relay::Relay;
+use kip_spec::origin::Names;
 use kip_tasks::Tasks;
 use tokio::io::AsyncWriteExt as _;
 use tokio::net::TcpStream;
@@ -21,7 +22,6 @@ use tokio::sync::watch;
 use crate::admission::RequestHandler;
 use crate::authorise::Authority;
 use crate::connection::{self, Bounds, Stream};
-use crate::origin::Names;
 use crate::workers::{Inbox, NewConnection, Workers};
 
 /// What the gateway needs.

@@ -25,7 +25,12 @@ impl Connections {
     /// At most so many at once, and half of them from one address.
     pub fn new(most: usize) -> Arc<Self> {
         let most = most.max(2);
-        Arc::new(Self { most, of_one_peer: most / 2, open: Mutex::default() })
+        Self::with_share(most, most / 2)
+    }
+
+    /// At most so many at once, and so many from one address.
+    pub fn with_share(most: usize, of_one_peer: usize) -> Arc<Self> {
+        Arc::new(Self { most, of_one_peer, open: Mutex::default() })
     }
 
     /// Counts a connection; none if there are too many, in all or of this address.

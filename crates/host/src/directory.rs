@@ -197,6 +197,17 @@ pub fn create_private(path: &Path) -> io::Result<()> {
     fs::DirBuilder::new().recursive(true).mode(0o700).create(path)
 }
 
+/// The same for a folder into which instances write, or what is theirs: a link in its place leads to a folder that somebody else chose.
+///
+/// # Errors
+/// What the operating system says, and for a link.
+pub fn create_own(path: &Path) -> io::Result<()> {
+    if fs::symlink_metadata(path).is_ok_and(|about| about.is_symlink()) {
+        return Err(io::Error::other(format!("{} is a link, and links are not followed there", path.display())));
+    }
+    create_private(path)
+}
+
 /// Replaces a file by way of a synced temporary one beside it (mode 0600): readers see the old or the new content.
 ///
 /// # Errors

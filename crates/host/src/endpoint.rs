@@ -4,11 +4,14 @@ use std::fmt;
 use std::io;
 use std::net::SocketAddr;
 use std::os::fd::{AsRawFd as _, RawFd};
+use std::path::Path;
 use std::pin::Pin;
+use std::str::FromStr;
+use std::sync::Arc;
 use std::task::{Context, Poll};
 
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
-use tokio::net::TcpStream;
+use tokio::net::{TcpStream, UnixStream};
 
 #[cfg(feature = "paused-time")]
 pub mod memory;
@@ -18,6 +21,8 @@ pub mod memory;
 pub enum Endpoint {
     /// An address and port.
     Tcp(SocketAddr),
+    /// A Unix socket.
+    Unix(Arc<Path>),
     /// In this process: sockets wait for the kernel, and a test whose time is paused must not.
     #[cfg(feature = "paused-time")]
     Memory(memory::Dialer),
@@ -29,17 +34,41 @@ impl From<SocketAddr> for Endpoint {
     }
 }
 
+/// How the text of a Unix socket begins.
+const UNIX: &str = "unix:";
+
 impl fmt::Display for Endpoint {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Tcp(address) => address.fmt(f),
+            Self::Unix(path) => write!(f, "{UNIX}{}", path.display()),
             #[cfg(feature = "paused-time")]
             Self::Memory(_) => f.write_str("127.0.0.1:1"),
         }
     }
 }
 
+impl FromStr for Endpoint {
+    type Err = std::net::AddrParseError;
+
+    /// Reads what it is shown as.
+    fn from_str(text: &str) -> Result<Self, Self::Err> {
+        match text.strip_prefix(UNIX) {
+            Some(path) => Ok(Self::Unix(Path::new(path).into())),
+            None => text.parse().map(Self::Tcp),
+        }
+    }
+}
+
 impl Endpoint {
+    /// What a request to it says as its host.
+    pub fn authority(&self) -> String {
+        match self {
+            Self::Unix(_) => "localhost".to_owned(),
+            other => other.to_string(),
+        }
+    }
+
     /// Connects.
     ///
     /// # Errors
@@ -51,6 +80,7 @@ impl Endpoint {
                 stream.set_nodelay(true)?;
                 Ok(Connection::Tcp(stream))
             }
+            Self::Unix(path) => UnixStream::connect(path).await.map(Connection::Unix),
             #[cfg(feature = "paused-time")]
             Self::Memory(dialer) => dialer.dial().map(Connection::Memory),
         }
@@ -62,6 +92,8 @@ impl Endpoint {
 pub enum Connection {
     /// Over TCP.
     Tcp(TcpStream),
+    /// Over a Unix socket.
+    Unix(UnixStream),
     /// Within this process.
     #[cfg(feature = "paused-time")]
     Memory(tokio::io::DuplexStream),
@@ -72,6 +104,7 @@ impl Connection {
     pub fn descriptor(&self) -> Option<RawFd> {
         match self {
             Self::Tcp(stream) => Some(stream.as_raw_fd()),
+            Self::Unix(stream) => Some(stream.as_raw_fd()),
             #[cfg(feature = "paused-time")]
             Self::Memory(_) => None,
         }
@@ -82,6 +115,7 @@ macro_rules! of_each {
     ($this:expr, $stream:ident => $call:expr) => {
         match $this.get_mut() {
             Connection::Tcp($stream) => $call,
+            Connection::Unix($stream) => $call,
             #[cfg(feature = "paused-time")]
             Connection::Memory($stream) => $call,
         }
@@ -110,6 +144,7 @@ impl AsyncWrite for Connection {
     fn is_write_vectored(&self) -> bool {
         match self {
             Self::Tcp(stream) => stream.is_write_vectored(),
+            Self::Unix(stream) => stream.is_write_vectored(),
             #[cfg(feature = "paused-time")]
             Self::Memory(stream) => stream.is_write_vectored(),
         }
@@ -121,5 +156,19 @@ impl AsyncWrite for Connection {
 
     fn poll_shutdown(self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<io::Result<()>> {
         of_each!(self, stream => Pin::new(stream).poll_shutdown(context))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_is_shown_reads_back() {
+        for text in ["127.0.0.1:80", "[::1]:8080", "unix:/srv/kipwake/sockets/i-1-2-3/s"] {
+            assert_eq!(text.parse::<Endpoint>().unwrap().to_string(), text);
+        }
+        assert_eq!("unix:/a".parse::<Endpoint>().unwrap().authority(), "localhost");
+        assert!("localhost".parse::<Endpoint>().is_err());
     }
 }

@@ -199,11 +199,16 @@ pub async fn call_endpoint(
     request: Request<Full<Bytes>>,
     limit: Duration,
 ) -> Result<Answer, Error> {
-    let authority = endpoint.to_string();
-    let exchange = async {
-        let connect = |source| Error::Connect { address: authority.clone(), source };
-        let stream = endpoint.connect().await.map_err(connect)?;
-        whole(open_over(stream, &authority, request).await?).await
-    };
+    let exchange = async { whole(open_endpoint(endpoint, request).await?).await };
     tokio::time::timeout(limit, exchange).await.map_err(|_| Error::Timeout(limit))?
+}
+
+/// Sends a request to an instance and returns the answer's head with its body still streaming.
+///
+/// # Errors
+/// Any of [`Error`] but those about the body.
+pub async fn open_endpoint(endpoint: &Endpoint, request: Request<Full<Bytes>>) -> Result<Response<Incoming>, Error> {
+    let connect = |source| Error::Connect { address: endpoint.to_string(), source };
+    let stream = endpoint.connect().await.map_err(connect)?;
+    open_over(stream, &endpoint.authority(), request).await
 }

@@ -4,11 +4,17 @@
 use std::io::{self, Write};
 use std::sync::OnceLock;
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::mpsc::{Receiver, SyncSender, sync_channel};
+use std::sync::mpsc::{Receiver, RecvTimeoutError, SyncSender, sync_channel};
 use std::time::Duration;
 
 use crate::tasks;
 
+mod repeats;
+
+use repeats::Repeats;
+
+/// How often counts of repeated lines are looked at.
+const LOOK: Duration = Duration::from_secs(5);
 /// Lines that may wait.
 const WAITING: usize = 4_096;
 
@@ -61,18 +67,30 @@ pub fn flush(limit: Duration) {
 fn write_all(mut out: impl Write, queue: &Receiver<Item>) {
     // Of these the reader of the log has not been told.
     let mut untold = 0;
-    while let Ok(item) = queue.recv() {
-        match item {
-            Item::Line(line) => {
-                if untold > 0 && writeln!(out, "{untold} lines of this log could not be written").is_ok() {
-                    untold = 0;
-                }
-                if out.write_all(&line).and_then(|()| out.flush()).is_err() {
-                    DROPPED.fetch_add(1, Ordering::Relaxed);
-                    untold += 1;
-                }
+    let mut repeats = Repeats::default();
+    loop {
+        let item = match queue.recv_timeout(LOOK) {
+            Ok(item) => Some(item),
+            Err(RecvTimeoutError::Timeout) => None,
+            Err(RecvTimeoutError::Disconnected) => return,
+        };
+        let now = crate::clock::boot_millis();
+        let lines = match item {
+            Some(Item::Line(line)) => repeats.take(line, now),
+            Some(Item::Flush(done)) => {
+                let _ = done.try_send(());
+                continue;
             }
-            Item::Flush(done) => drop(done.try_send(())),
+            None => repeats.over(now),
+        };
+        for line in lines {
+            if untold > 0 && writeln!(out, "{untold} lines of this log could not be written").is_ok() {
+                untold = 0;
+            }
+            if out.write_all(&line).and_then(|()| out.flush()).is_err() {
+                DROPPED.fetch_add(1, Ordering::Relaxed);
+                untold += 1;
+            }
         }
     }
 }

@@ -4,6 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
 use std::io::{self, Read};
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
+use std::path::Path;
 use std::sync::Arc;
 
 pub use crate::unsafe_inherited::inherited;
@@ -132,6 +133,40 @@ fn connections_below(folder: &str) -> io::Result<Vec<Connection>> {
     Ok(all.iter().filter_map(left).collect())
 }
 
+/// The sockets that are bound to a path, by their numbers.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct UnixSockets {
+    /// Those that listen.
+    pub listening: BTreeSet<u64>,
+    /// The accepted ends of connections.
+    pub connected: BTreeSet<u64>,
+}
+
+/// The Unix sockets of this network namespace that were bound to a path by just this text.
+pub fn unix_sockets(path: &Path) -> UnixSockets {
+    parse_unix(&fs::read_to_string("/proc/net/unix").unwrap_or_default(), path)
+}
+
+fn parse_unix(table: &str, path: &Path) -> UnixSockets {
+    /// `SO_ACCEPTCON`, as the table writes it.
+    const LISTENS: &str = "00010000";
+    const CONNECTED: &str = "03";
+    let mut found = UnixSockets::default();
+    for line in table.lines().skip(1) {
+        // The path is last, and may have spaces.
+        let fields: Vec<&str> = line.split_whitespace().take(7).collect();
+        let [_, _, _, flags, _, state, inode] = fields.as_slice() else { continue };
+        let named = line.split_once(&format!(" {inode} ")).map(|(_, named)| Path::new(named));
+        let Some(inode) = inode.parse().ok().filter(|_| named == Some(path)) else { continue };
+        match (*flags, *state) {
+            (LISTENS, _) => drop(found.listening.insert(inode)),
+            (_, CONNECTED) => drop(found.connected.insert(inode)),
+            _ => {}
+        }
+    }
+    found
+}
+
 /// The sockets that any of these processes holds open, by inode.
 pub fn inodes_of(processes: &[u32]) -> BTreeSet<u64> {
     let mut inodes = BTreeSet::new();
@@ -254,6 +289,24 @@ mod tests {
         let found = listeners().unwrap().into_iter().find(|listener| listener.address == address).unwrap();
         assert!(inodes_of(&[std::process::id()]).contains(&found.inode));
         assert!(owner_of_port(address.port()).unwrap().contains(&std::process::id().to_string()));
+    }
+
+    #[test]
+    fn sockets_with_a_path_are_found_by_it() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("a socket");
+        let listener = std::os::unix::net::UnixListener::bind(&path).unwrap();
+        let listening = unix_sockets(&path).listening;
+        assert_eq!(listening.len(), 1);
+        assert!(inodes_of(&[std::process::id()]).is_superset(&listening));
+        let caller = std::os::unix::net::UnixStream::connect(&path).unwrap();
+        let accepted = listener.accept().unwrap();
+        assert_eq!(unix_sockets(&path).connected.len(), 1);
+        drop(caller);
+        assert_eq!(unix_sockets(&path).connected.len(), 1, "the instance has not closed its end");
+        drop(accepted);
+        assert_eq!(unix_sockets(&path).connected.len(), 0);
+        assert_eq!(unix_sockets(&folder.path().join("a")), UnixSockets::default());
     }
 
     #[test]

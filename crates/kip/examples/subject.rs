@@ -4,6 +4,8 @@
 use std::collections::BTreeMap;
 use std::io::{self, BufRead, BufReader, Write};
 use std::net::{Ipv4Addr, TcpListener, TcpStream};
+use std::os::fd::OwnedFd;
+use std::os::unix::net::UnixListener;
 use std::os::unix::process::CommandExt;
 use std::process::Command;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
@@ -116,6 +118,8 @@ struct Switches {
     fail_work: bool,
     /// Milliseconds.
     slow_work: u64,
+    /// Whoever does not say its token is refused.
+    closed: bool,
 }
 
 #[expect(clippy::exit, reason = "ending at once, in the midst of things, is what it is for")]
@@ -149,6 +153,7 @@ fn main() -> io::Result<()> {
             }
             "--never-listen" => switches.never_listen = true,
             "--one-connection" => switches.one_connection = true,
+            "--closed" => switches.closed = true,
             "--fail-work" => switches.fail_work = true,
             "--slow-work" => switches.slow_work = number(),
             "--ready-after" => switches.ready_after = number(),
@@ -244,7 +249,17 @@ fn serve(switches: Switches) -> io::Result<()> {
     let ip =
         if switches.any || !variable("SUBJECT_ANY").is_empty() { Ipv4Addr::UNSPECIFIED } else { Ipv4Addr::LOCALHOST };
     // Port 0 is another one than its own, whichever is free.
-    let listener = TcpListener::bind((ip, if switches.wrong_port { 0 } else { port() }))?;
+    let accept: Box<dyn Fn() -> io::Result<TcpStream>> = match variable("KIPWAKE_SOCKET") {
+        path if path.is_empty() || switches.wrong_port => {
+            let listener = TcpListener::bind((ip, if switches.wrong_port { 0 } else { port() }))?;
+            Box::new(move || Ok(listener.accept()?.0))
+        }
+        path => {
+            let listener = UnixListener::bind(path)?;
+            // What it does with a connection is the same for both.
+            Box::new(move || Ok(OwnedFd::from(listener.accept()?.0).into()))
+        }
+    };
     say("subject: listens");
     let switches: &'static Switches = Box::leak(Box::new(switches));
     let ready: &'static AtomicUsize = Box::leak(Box::new(AtomicUsize::new(usize::from(switches.ready_after == 0))));
@@ -254,10 +269,10 @@ fn serve(switches: Switches) -> io::Result<()> {
             ready.store(1, Ordering::SeqCst);
         });
     }
-    for stream in listener.incoming() {
-        let stream = stream?;
+    loop {
+        let stream = accept()?;
         if CLOSED.load(Ordering::SeqCst) {
-            drop(listener);
+            drop(accept);
             loop {
                 std::thread::park();
             }
@@ -271,7 +286,6 @@ fn serve(switches: Switches) -> io::Result<()> {
             let _ = connection(stream, switches, ready);
         });
     }
-    Ok(())
 }
 
 /// A request whose body has not been read.
@@ -357,7 +371,7 @@ impl Drop for RequestCounter {
 }
 
 fn connection(stream: TcpStream, switches: &Switches, ready: &AtomicUsize) -> io::Result<()> {
-    stream.set_nodelay(true)?;
+    let _ = stream.set_nodelay(true);
     let mut writer = stream.try_clone()?;
     let mut reader = BufReader::new(stream);
     while let Some(request) = Request::read(&mut reader)? {
@@ -383,6 +397,10 @@ fn answer(
     let mut number = || parts.next().and_then(|part| part.parse::<u64>().ok()).unwrap_or_default();
     let counted = (!matches!(verb, "count" | "ready" | "live" | "initialize" | "pre-stop" | "sleep" | "wake_up"))
         .then(RequestCounter::new);
+    if switches.closed && request.header("x-kip-instance-token") != Some(&variable("KIPWAKE_INSTANCE_TOKEN")) {
+        text(request, out, 403, "not of my server\n")?;
+        return Ok(false);
+    }
     if verb == "tee" {
         return tee(request, reader, out);
     }
@@ -614,6 +632,13 @@ fn answer(
         "status" => {
             let status = u16::try_from(number()).unwrap_or(500);
             text(request, out, status, if matches!(status, 204 | 304) { "" } else { "as asked\n" })
+        }
+        // What reaches over its own path, if a browser is told so.
+        "reach" => {
+            out.write_all(
+                b"HTTP/1.1 200 OK\r\nservice-worker-allowed: /\r\nclear-site-data: \"*\"\r\nset-cookie: a=1; Path=/; HttpOnly\r\nset-cookie: b=2; Path=/own; Domain=localhost\r\nset-cookie: c=3\r\ncontent-length: 2\r\n\r\nok",
+            )?;
+            Ok(true)
         }
         // Headers that concern one connection, and ones that only the gateway may say.
         "headers" => {

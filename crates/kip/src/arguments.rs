@@ -466,6 +466,12 @@ pub(crate) struct Restore {
     /// Put tasks back too, in the place of those there are; only while no server runs.
     #[arg(long)]
     pub(crate) tasks: bool,
+    /// Add the keys of the backup that this server does not have, without asking.
+    #[arg(long)]
+    pub(crate) yes: bool,
+    /// Leave out the keys of the backup that this server does not have.
+    #[arg(long, conflicts_with = "yes")]
+    pub(crate) without_keys: bool,
 }
 
 #[derive(Debug, Subcommand)]

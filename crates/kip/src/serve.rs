@@ -283,6 +283,7 @@ pub(crate) async fn serve(
         .with_open_metrics(config.metrics.open)
         .with_connections(usize::try_from(open_files / API_PART).unwrap_or(usize::MAX))
         .with_peers(listeners.peers)
+        .with_names(config.names.clone())
         .with_prices(config.prices)
         .with_models(model_services(data, models));
     let listener = tokio::net::TcpListener::from_std(api_listener)?;

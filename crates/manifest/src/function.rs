@@ -6,8 +6,8 @@ use std::path::Path;
 use kip_spec::FunctionName;
 use kip_spec::code;
 use kip_spec::function::{
-    Cors, Deploy, Dispatch, FunctionSpec, Hook, HttpAuth, HttpTrigger, Lifecycle, LiveProbe, ModelRuntime, Program,
-    Protocol, ReadyProbe, RequestBody, Stop, StopSignal, StopTarget, Strategy, defaults,
+    Cors, Deploy, Dispatch, FunctionSpec, Hook, HttpAuth, HttpTrigger, Lifecycle, Listen, LiveProbe, ModelRuntime,
+    Program, Protocol, ReadyProbe, RequestBody, Stop, StopSignal, StopTarget, Strategy, defaults,
 };
 use kip_spec::scaling::Scaling;
 
@@ -49,6 +49,7 @@ pub(crate) fn read(
     let (names, rewrites) = names::read(&section, report);
     let mounts = data::read(&section, program.as_ref(), report);
     source::check(&section, report);
+    check_program_keys(&section, program.as_ref(), report);
     if let (Some(field), Some(Program::Image(_) | Program::Model { .. })) = (section.field("port"), &program) {
         let problem = refuse(&field, code::MANIFEST_CONTRADICTION, "`port` is for a program of this host");
         report.add(
@@ -65,7 +66,12 @@ pub(crate) fn read(
             }
             _ => mounts,
         };
-        (FunctionSpec { names, rewrites, folders, ..shared(name, program) }, settings)
+        // Defaults are for functions of all kinds.
+        let (listens, is_image) = (matches!(program, Program::Command { .. }), matches!(program, Program::Image(_)));
+        let spec = FunctionSpec { names, rewrites, folders, ..shared(name, program) };
+        let listen = if listens { spec.listen } else { Listen::Port };
+        let user = spec.user.clone().filter(|_| !is_image);
+        (FunctionSpec { listen, user, ..spec }, settings)
     })
 }
 
@@ -96,6 +102,7 @@ pub(crate) fn read_shared(
     let code = source::code(section, report);
     let (deploy, ports, idle_cpu) =
         (deploy(section, &resources, report), ports(section, report), limits::idle_cpu(section, report));
+    let (listen, user) = (listen(section, report), user(section, report));
     move |name, program| FunctionSpec {
         name,
         code: code.of(&program),
@@ -119,6 +126,8 @@ pub(crate) fn read_shared(
         request_body,
         deploy,
         ports,
+        listen,
+        user,
         idle_cpu,
         names: Vec::new(),
         rewrites: BTreeMap::new(),
@@ -237,6 +246,53 @@ fn dispatch(function: &Section<'_>, policy: &Scaling, report: &mut Report<'_>) -
     field.and_then(|field| word(&field, &WORDS, &[], report)).unwrap_or_else(|| Dispatch::for_policy(policy))
 }
 
+fn listen(function: &Section<'_>, report: &mut Report<'_>) -> Listen {
+    const WORDS: [(&str, Listen); 2] = [("port", Listen::Port), ("socket", Listen::Socket)];
+    let Some(field) = function.field("listen") else { return Listen::Port };
+    let listen = word(&field, &WORDS, &[], report).unwrap_or_default();
+    if let Some(port) = function.field("port").filter(|_| listen == Listen::Socket) {
+        let problem = refuse(&port, code::MANIFEST_CONTRADICTION, "`port` and `listen: socket` are both given");
+        report.add(port.key_at, problem.hint("keep one: a program listens on a port or on a socket"));
+    }
+    listen
+}
+
+/// A name or a number. Root is none: a program that needs it needs a server whose functions run as the server.
+fn user(function: &Section<'_>, report: &mut Report<'_>) -> Option<String> {
+    let field = function.field("user")?;
+    let text = field.node.scalar().unwrap_or_default();
+    let is_name = text.bytes().all(|byte| byte.is_ascii_alphanumeric() || b"_.-$".contains(&byte));
+    if text.is_empty() || text.len() > 64 || !is_name || text.starts_with('-') {
+        wrong_type(&field, "the name or number of a user of this host", report);
+        return None;
+    }
+    if text == "root" || text.parse() == Ok(0u32) {
+        let problem = refuse(&field, code::MANIFEST_BAD_VALUE, "functions do not run as root");
+        report.add(field.node.at, problem.hint("name a user that owns what the function needs"));
+        return None;
+    }
+    Some(text.to_owned())
+}
+
+/// Keys that a container and the built-in model server have no use for.
+fn check_program_keys(function: &Section<'_>, program: Option<&Program>, report: &mut Report<'_>) {
+    let reads: &[(&str, &str)] = match program {
+        Some(Program::Image(_)) => &[
+            ("listen", "a container has a network of its own; remove it"),
+            ("user", "write `container: {user: …}` for an image"),
+        ],
+        Some(Program::Model { .. }) => &[("listen", "the built-in model server listens on its port; remove it")],
+        Some(Program::Command { .. }) | None => &[],
+    };
+    for (key, hint) in reads {
+        if let Some(field) = function.own_field(key) {
+            let problem =
+                refuse(&field, code::MANIFEST_CONTRADICTION, format!("`{key}` is for a program of this host"));
+            report.add(field.key_at, problem.hint(*hint));
+        }
+    }
+}
+
 fn protocol(function: &Section<'_>, report: &mut Report<'_>) -> Option<Protocol> {
     const WORDS: [(&str, Protocol); 2] = [("http1", Protocol::Http1), ("h2c", Protocol::Http2)];
     function.field("protocol").and_then(|field| word(&field, &WORDS, &[], report))
@@ -249,15 +305,28 @@ fn http(function: &Section<'_>, report: &mut Report<'_>) -> HttpTrigger {
     let Some(section) = section.and_then(|section| section.section("http", &keys::HTTP, report)) else {
         return HttpTrigger::default();
     };
+    let auth = section.field("auth").and_then(|field| word(&field, &WORDS, &LATER, report));
+    let auth = auth.unwrap_or(HttpAuth::Anonymous);
     HttpTrigger {
-        auth: section
-            .field("auth")
-            .and_then(|field| word(&field, &WORDS, &LATER, report))
-            .unwrap_or(HttpAuth::Anonymous),
+        auth,
+        open_tasks: open_tasks(&section, auth, report),
         methods: section.field("methods").map(|field| methods(&field, report)).unwrap_or_default(),
         exempt: section.field("exempt").map(|field| exempt(&field, report)).unwrap_or_default(),
         cors: section.section("cors", &keys::CORS, report).map(|section| cors(&section, report)),
     }
+}
+
+/// Whether tasks may be submitted without a key, which a call must not need either.
+fn open_tasks(section: &Section<'_>, auth: HttpAuth, report: &mut Report<'_>) -> bool {
+    const WORDS: [(&str, bool); 2] = [("anonymous", true), ("key", false)];
+    let Some(field) = section.field("tasks") else { return false };
+    let open = word(&field, &WORDS, &[], report).unwrap_or(false);
+    // Defaults are for functions with a key as well.
+    if open && auth != HttpAuth::Anonymous && section.own_field("tasks").is_some() {
+        let problem = refuse(&field, code::MANIFEST_CONTRADICTION, "tasks without a key, and calls with one only");
+        report.add(field.node.at, problem.hint("remove `tasks`, or write `auth: anonymous`"));
+    }
+    open && auth == HttpAuth::Anonymous
 }
 
 fn cors(section: &Section<'_>, report: &mut Report<'_>) -> Cors {

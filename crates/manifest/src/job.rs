@@ -62,7 +62,13 @@ fn of(name: FunctionName, program: Program, job: Job, parallel: u32) -> Function
         idle: IDLE,
         timeouts,
         // Whoever reaches the gateway must not be able to run it.
-        http: HttpTrigger { auth: HttpAuth::Key, methods: vec!["POST".to_owned()], exempt: Vec::new(), cors: None },
+        http: HttpTrigger {
+            auth: HttpAuth::Key,
+            methods: vec!["POST".to_owned()],
+            exempt: Vec::new(),
+            cors: None,
+            open_tasks: false,
+        },
         job: Some(job),
         ..spec
     }

@@ -56,6 +56,8 @@ pub(crate) const FUNCTION: Keys = Keys {
         "request_body",
         "port",
         "ports",
+        "listen",
+        "user",
         "deploy",
         "runtime",
         "names",
@@ -89,6 +91,8 @@ pub(crate) const DEFAULTS: Keys = Keys {
         "request_body",
         "port",
         "ports",
+        "listen",
+        "user",
         "deploy",
         "runtime",
         "trigger",
@@ -247,7 +251,8 @@ pub(crate) const TRIGGER: Keys = Keys {
     ],
 };
 
-pub(crate) const HTTP: Keys = Keys { name: "trigger.http", known: &["auth", "methods", "exempt", "cors"], later: &[] };
+pub(crate) const HTTP: Keys =
+    Keys { name: "trigger.http", known: &["auth", "tasks", "methods", "exempt", "cors"], later: &[] };
 
 pub(crate) const CORS: Keys =
     Keys { name: "trigger.http.cors", known: &["origins", "headers", "expose", "credentials", "max_age"], later: &[] };

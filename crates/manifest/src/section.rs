@@ -117,6 +117,13 @@ impl<'a> Section<'a> {
         self.layers.first().into_iter().flat_map(|layer| layer.pairs).filter_map(|(name, _)| name.scalar())
     }
 
+    /// The value of a key in the winning layer.
+    pub(crate) fn own_field(&self, key: &'static str) -> Option<Field<'a>> {
+        let layer = self.layers.first()?;
+        let (name, node) = layer.pairs.iter().find(|(name, _)| name.scalar() == Some(key))?;
+        Some(Field { key, node, key_at: name.at, path: self.path(layer, key) })
+    }
+
     /// The dotted name of a key here, for messages.
     pub(crate) fn name_of(&self, key: &str) -> String {
         self.layers.first().map_or_else(|| key.to_owned(), |layer| self.path(layer, key))

@@ -157,6 +157,14 @@ pub(crate) struct Function {
     #[serde(skip_serializing_if = "Vec::is_empty", default)]
     #[schemars(length(max = 16), inner(length(max = 32), regex(pattern = r"^[A-Za-z][A-Za-z0-9_-]*$")))]
     pub(crate) ports: Vec<String>,
+    /// Where the program listens: on the port `${PORT}`, or on the Unix socket `${KIPWAKE_SOCKET}`, which no other user of the host can
+    /// reach. `port` if left out.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(crate) listen: Option<ListenKeyword>,
+    /// The user of the host that its processes run as, by name or number. It takes a server of root, and a key with the role `admin`.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[schemars(length(min = 1, max = 64))]
+    pub(crate) user: Option<Scalar>,
     /// How a new version takes over from the one that serves.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub(crate) deploy: Option<Deploy>,
@@ -580,6 +588,16 @@ pub(crate) enum DispatchKeyword {
     Balanced,
 }
 
+/// Where a program listens.
+#[derive(Serialize, JsonSchema)]
+#[serde(rename_all = "snake_case")]
+pub(crate) enum ListenKeyword {
+    /// On the port `${PORT}`.
+    Port,
+    /// On the Unix socket `${KIPWAKE_SOCKET}`.
+    Socket,
+}
+
 /// What an instance speaks.
 #[derive(Serialize, JsonSchema)]
 #[serde(rename_all = "snake_case")]
@@ -661,6 +679,9 @@ pub(crate) struct Trigger {
 pub(crate) struct Http {
     /// Whether callers need a key.
     pub(crate) auth: Option<Auth>,
+    /// Whether callers need a key to submit tasks; `key` if left out.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(crate) tasks: Option<Auth>,
     /// Methods let through; all if left out.
     #[serde(skip_serializing_if = "Vec::is_empty", default)]
     pub(crate) methods: Vec<Method>,

@@ -5,8 +5,8 @@ use std::collections::BTreeMap;
 use kip_spec::ModelName;
 use kip_spec::container::{Container, Mount, Network, PullPolicy};
 use kip_spec::function::{
-    self, Dispatch, FunctionPriority, FunctionSpec, GpuIsolation, GpuNeed, HttpAuth, ModelRuntime, Program, Protocol,
-    ReadyProbe, RequestBody, Strategy,
+    self, Dispatch, FunctionPriority, FunctionSpec, GpuIsolation, GpuNeed, HttpAuth, Listen, ModelRuntime, Program,
+    Protocol, ReadyProbe, RequestBody, Strategy,
 };
 use kip_spec::job::{MissedRuns, Overlap};
 use kip_spec::model_name::NameRewrite;
@@ -17,10 +17,10 @@ use kip_spec::snapshot::CodeMode;
 
 use crate::wire::{
     Api, Auth, Call, ClassKeyword, CodeKeyword, Concurrency, Cors, DataEntry, DataMap, Deploy, DispatchKeyword,
-    Document, Function, Gpu, GpuIsolationKeyword, Hook, Http, Idle, Instances, Lifecycle, Limits, NameEntry, NameMap,
-    NameText, PriorityKeyword, Probes, ProtocolKeyword, ProvisionInput, Queue, ReadyInput, ReadyProgram,
-    RequestBodyKeyword, Resources, Rotation, Run, Scaling, ScalingMode, Stop, StopSignalKeyword, StopTargetKeyword,
-    StrategyKeyword, Timeouts, Trigger, Watchdog,
+    Document, Function, Gpu, GpuIsolationKeyword, Hook, Http, Idle, Instances, Lifecycle, Limits, ListenKeyword,
+    NameEntry, NameMap, NameText, PriorityKeyword, Probes, ProtocolKeyword, ProvisionInput, Queue, ReadyInput,
+    ReadyProgram, RequestBodyKeyword, Resources, Rotation, Run, Scaling, ScalingMode, Stop, StopSignalKeyword,
+    StopTargetKeyword, StrategyKeyword, Timeouts, Trigger, Watchdog,
 };
 use crate::wire_image::{ContainerInput, NetworkKeyword, PullKeyword};
 use crate::wire_job::{Job, MissedKeyword, OverlapKeyword, Retries, RetriesByCode, Schedule, Timer};
@@ -139,6 +139,11 @@ impl From<&FunctionSpec> for Function {
             names: spec.names.iter().map(|name| name_entry(name, spec.rewrites.get(name))).collect(),
             port: spec.resources.port,
             ports: spec.ports.clone(),
+            listen: matches!(spec.program, Program::Command { .. }).then_some(match spec.listen {
+                Listen::Port => ListenKeyword::Port,
+                Listen::Socket => ListenKeyword::Socket,
+            }),
+            user: spec.user.clone().map(Scalar),
             deploy: (spec.deploy != function::Deploy::default()).then_some(Deploy {
                 strategy: Some(match spec.deploy.strategy {
                     Strategy::Rolling => StrategyKeyword::Rolling,
@@ -155,6 +160,7 @@ impl From<&FunctionSpec> for Function {
                         // A file has no word for tokens: the trigger stays, and a key is good too.
                         HttpAuth::Key | HttpAuth::Jwt => Auth::Key,
                     }),
+                    tasks: spec.http.open_tasks.then_some(Auth::Anonymous),
                     methods: spec.http.methods.iter().cloned().map(Method).collect(),
                     exempt: spec.http.exempt.iter().cloned().map(PathOnInstance).collect(),
                     cors: spec.http.cors.as_ref().map(|cors| Cors {

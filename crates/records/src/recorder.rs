@@ -1,5 +1,6 @@
 //! From the hot path to the record store: a bounded channel, a batch writer, and a count of what had to be dropped.
 
+use std::borrow::Cow;
 use std::net::IpAddr;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -8,6 +9,7 @@ use std::time::Duration;
 use kip_host::disk::Pressure;
 use kip_host::failpoint::reached;
 use kip_host::tasks::Supervisor;
+use kip_spec::secret::masked_path;
 use kip_store::{Condition, Record, RecordStore, RequestRecord, Retention};
 use tokio::sync::{Notify, mpsc, oneshot};
 
@@ -92,7 +94,7 @@ impl Recorder {
 
     /// Hands in a request's record.
     pub fn request(&self, record: RequestRecord) {
-        self.record(Record::Request(record));
+        self.record(Record::Request(without_secrets(record)));
     }
 
     /// Counts a record that was left out on purpose, because there were enough of its kind.
@@ -108,7 +110,7 @@ impl Recorder {
     /// Hands in a line of the access log, if there is one.
     pub fn log(&self, record: RequestRecord, peer: Option<IpAddr>) {
         if let Some(access_log) = &self.access_log {
-            access_log.hand_in(Entry { record, peer });
+            access_log.hand_in(Entry { record: without_secrets(record), peer });
         }
     }
 
@@ -148,6 +150,14 @@ impl Recorder {
     pub fn shed(&self) -> u64 {
         self.shed.load(Ordering::Relaxed)
     }
+}
+
+/// A path may have a key of ours or of others in it: a caller that took it for a place to write it.
+pub(crate) fn without_secrets(mut record: RequestRecord) -> RequestRecord {
+    if let Cow::Owned(masked) = masked_path(&record.path) {
+        record.path = masked;
+    }
+    record
 }
 
 /// The other end of the channel.

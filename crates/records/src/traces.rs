@@ -13,6 +13,8 @@ use kip_store::RequestRecord;
 use serde_json::{Value, json};
 use tokio::sync::mpsc;
 
+use crate::recorder::without_secrets;
+
 /// Requests whose spans may wait; more are dropped and counted.
 const WAITING: usize = 8_192;
 /// Requests in one call of the collector.
@@ -125,7 +127,7 @@ impl Traces {
 
     /// Hands in a request that is over.
     pub fn end(&self, spans: RequestSpans, record: RequestRecord) {
-        if self.spans.try_send((spans, Box::new(record))).is_err() {
+        if self.spans.try_send((spans, Box::new(without_secrets(record)))).is_err() {
             self.dropped.fetch_add(1, Ordering::Relaxed);
         }
     }

@@ -76,6 +76,9 @@ pub struct Relay {
     tunnels: Rc<Tunnels>,
 }
 
+/// How often a request goes on to another instance because one refuses connections.
+const MOST_REFUSALS: u8 = 3;
+
 /// How an attempt failed, and whether another one is safe.
 pub(crate) struct Failure {
     pub(crate) code: Code,
@@ -177,7 +180,7 @@ impl Relay {
         {
             request.headers_mut().insert(TRACEPARENT, value);
         }
-        let mut retried = false;
+        let (mut retried, mut refusals) = (false, 0);
         loop {
             if let Some(trace) = &mut guard.trace {
                 trace.link = Some(permit.link().clone());
@@ -201,11 +204,14 @@ impl Relay {
                     failure
                 }
             };
+            // It came to no instance: that this one was tried is no second time.
+            let unreached = failure.code == code::INSTANCE_UNREACHABLE && refusals < MOST_REFUSALS;
             match failure.again {
                 // Once: the core then gives another instance, or this one if it lives.
-                Some(again) if !retried && !call.exempt => {
+                Some(again) if (!retried || unreached) && !call.exempt => {
                     Box::pin(permit.instance_ended()).await;
                     drop(permit);
+                    refusals += u8::from(unreached);
                     retried = true;
                     request = again;
                     let same = |_: &Sticky| known.get();
@@ -567,6 +573,7 @@ pub(crate) fn build(
         &mut head.headers,
         &ForwardedHeaders {
             version,
+            token: permit.link().token.as_ref(),
             qualifier: permit.qualifier().or(call.qualifier.as_ref()),
             request: &call.request,
             peer: call.peer,

@@ -15,12 +15,16 @@ use kip_spec::{QualifierName, RequestId};
 const KEEP_ALIVE: HeaderName = HeaderName::from_static("keep-alive");
 const X_API_KEY: HeaderName = HeaderName::from_static("x-api-key");
 const API_KEY: HeaderName = HeaderName::from_static("api-key");
+/// Some servers take a line for a dash.
+const X_API_KEY_OF_CGI: HeaderName = HeaderName::from_static("x_api_key");
+const API_KEY_OF_CGI: HeaderName = HeaderName::from_static("api_key");
 const PROXY_CONNECTION: HeaderName = HeaderName::from_static("proxy-connection");
 const PROXY: HeaderName = HeaderName::from_static("proxy");
 const FC_REQUEST_ID: HeaderName = HeaderName::from_static("x-fc-request-id");
 const FC_QUALIFIER: HeaderName = HeaderName::from_static("x-fc-qualifier");
 const FC_VERSION_ID: HeaderName = HeaderName::from_static("x-fc-version-id");
 const KIP_REQUEST_ID: HeaderName = HeaderName::from_static("x-kip-request-id");
+const INSTANCE_TOKEN: HeaderName = HeaderName::from_static("x-kip-instance-token");
 const FORWARDED_FOR: HeaderName = HeaderName::from_static("x-forwarded-for");
 const FORWARDED_HOST: HeaderName = HeaderName::from_static("x-forwarded-host");
 const FORWARDED_PROTO: HeaderName = HeaderName::from_static("x-forwarded-proto");
@@ -30,7 +34,7 @@ const FORWARDED_PREFIX: HeaderName = HeaderName::from_static("x-forwarded-prefix
 static HOP_BY_HOP: [HeaderName; 7] =
     [KEEP_ALIVE, PROXY_CONNECTION, PROXY, PROXY_AUTHENTICATE, PROXY_AUTHORIZATION, TRANSFER_ENCODING, UPGRADE];
 /// Headers that every request gets from us.
-const OURS: usize = 9;
+const OURS: usize = 10;
 
 /// Removes headers that concern one connection (RFC 9110, section 7.6.1), those named by `Connection` included.
 pub(crate) fn strip_hop_by_hop(headers: &mut HeaderMap) {
@@ -115,12 +119,13 @@ pub(crate) fn toward_instance(headers: &mut HeaderMap, call: &ForwardedHeaders<'
     join_cookies(headers);
     strip_ours(headers, CLAIMS);
     let our_key = |value: &HeaderValue| {
-        value.to_str().is_ok_and(|value| value.contains("kw_"))
+        // Bytes: a value that is no text is passed on as well.
+        value.as_bytes().windows(3).any(|three| three == b"kw_")
             || value.as_bytes().get(..6).is_some_and(|scheme| scheme.eq_ignore_ascii_case(b"basic "))
                 && decoded(&value.as_bytes()[6..]).windows(3).any(|three| three == b"kw_")
     };
     // A credential of the function's own goes through.
-    for name in [AUTHORIZATION, X_API_KEY, API_KEY] {
+    for name in [AUTHORIZATION, X_API_KEY, API_KEY, X_API_KEY_OF_CGI, API_KEY_OF_CGI] {
         if headers.get_all(&name).iter().any(our_key) {
             headers.remove(name);
         }
@@ -140,6 +145,9 @@ pub(crate) fn toward_instance(headers: &mut HeaderMap, call: &ForwardedHeaders<'
     }
     if let Some(version) = call.version.header() {
         headers.insert(FC_VERSION_ID, version);
+    }
+    if let Some(token) = call.token {
+        headers.insert(INSTANCE_TOKEN, token.clone());
     }
     if let Ok(id) = HeaderValue::from_str(call.request.as_str()) {
         headers.insert(FC_REQUEST_ID, id.clone());
@@ -208,6 +216,8 @@ pub(crate) fn for_http2<T>(request: &mut http::Request<T>) {
 /// What is said to the instance about a call.
 pub(crate) struct ForwardedHeaders<'a> {
     pub(crate) version: &'a Version,
+    /// What the instance knows its server by.
+    pub(crate) token: Option<&'a HeaderValue>,
     pub(crate) qualifier: Option<&'a QualifierName>,
     pub(crate) request: &'a RequestId,
     pub(crate) peer: Option<IpAddr>,

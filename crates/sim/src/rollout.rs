@@ -143,7 +143,7 @@ impl World {
             p99: Some(p99),
         };
         // Some versions are slower than the one before.
-        let slow = if held.to.0 % 5 == 0 { 3 * TIME } else { TIME };
+        let slow = if held.to.0.is_multiple_of(5) { 3 * TIME } else { TIME };
         let core = self.cells[function].core();
         let seen = core.map(|core| InstanceSample::of(core, held.to, &held.old())).unwrap_or_default();
         let InstanceSample { busy, ready, waits_for_room, has_room, old_is_awake, failed_starts } = seen;

@@ -74,6 +74,9 @@ codes! {
     1075 FUNFILE 400 "a line of the Funfile cannot be carried out";
     1076 ROLE_MAP_INVALID 400 "a role cannot be mapped to the secret";
     1077 ROLE_UNMAPPED 404 "the role is not mapped";
+    1080 USER_IMPOSSIBLE 400 "the server cannot run instances as this user";
+    1081 USER_UNKNOWN 400 "the host has no user of this name";
+    1082 USER_NOT_ALLOWED 403 "only an administrator names the user of a function";
     2001 ROUTE_UNKNOWN_FUNCTION 404 "there is no function of this name";
     2002 ROUTE_UNKNOWN_PATH 404 "the gateway has nothing at this path";
     2003 ROUTE_METHOD 405 "the function does not take this method";
@@ -236,6 +239,7 @@ codes! {
     7033 NO_BUDGET 404 "there is no such budget";
     7034 NO_RECORDING 404 "nothing is recorded of the function";
     7035 DESTINATION_REFUSED 403 "notifications do not go to this destination";
+    7070 RESTORE_ADDS_KEYS 409 "the backup has keys that this server does not have";
     8001 DATA_DIRECTORY_IN_USE 409 "another server uses this data directory";
     8002 ADDRESS_TAKEN 409 "the address is taken by another program";
     8003 DATA_DIRECTORY_UNUSABLE 500 "the data directory cannot be used";

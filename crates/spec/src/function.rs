@@ -68,6 +68,12 @@ pub struct FunctionSpec {
     /// Names of further ports: each instance gets a free one for each, in `PORT_<NAME>`.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub ports: Vec<String>,
+    /// Where its program listens.
+    #[serde(default, skip_serializing_if = "Listen::is_port")]
+    pub listen: Listen,
+    /// The user of the host that its processes run as, by name or number; `None` leaves that to the server.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub user: Option<String>,
     /// Whether an idle instance that uses CPU counts as working: it is not paused.
     #[serde(default = "defaults::idle_cpu")]
     pub idle_cpu: bool,
@@ -132,6 +138,8 @@ impl FunctionSpec {
             request_body: RequestBody::default(),
             deploy: Deploy::default(),
             ports: Vec::new(),
+            listen: Listen::Port,
+            user: None,
             idle_cpu: defaults::IDLE_CPU,
             names: Vec::new(),
             rewrites: BTreeMap::new(),
@@ -425,6 +433,24 @@ pub enum ModelRuntime {
     Library(PathBuf),
 }
 
+/// Where a program of this host listens.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Listen {
+    /// On a port of loopback, which all users of the host can connect to.
+    #[default]
+    Port,
+    /// On a Unix socket that its server and its own user alone can reach.
+    Socket,
+}
+
+impl Listen {
+    /// Whether it is a port.
+    pub fn is_port(&self) -> bool {
+        *self == Self::Port
+    }
+}
+
 /// How a new version takes over from the one that serves.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Deploy {
@@ -498,6 +524,9 @@ pub struct HttpTrigger {
     /// Which web pages of other origins may call it; without this, those that are served from this machine.
     #[serde(default)]
     pub cors: Option<Cors>,
+    /// Callers without a key may submit tasks too. Without it, tasks need a key even where calls need none.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub open_tasks: bool,
 }
 
 /// Which web pages may call a function, and what they may send and see (the Fetch standard, "CORS protocol").

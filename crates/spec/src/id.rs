@@ -128,10 +128,10 @@ impl From<InstanceId> for String {
 pub struct RequestId(Arc<str>);
 
 impl RequestId {
-    /// Takes a caller's id if it is fit for headers and logs.
+    /// Takes a caller's id if it is fit for headers and logs, and is no secret by its form.
     pub fn parse(text: &str) -> Option<Self> {
         let fits = !text.is_empty() && text.len() <= 128 && text.bytes().all(|byte| byte.is_ascii_graphic());
-        fits.then(|| Self(text.into()))
+        (fits && !crate::secret::is_value(text)).then(|| Self(text.into()))
     }
 
     /// An id of ours from 128 bits that the caller drew.

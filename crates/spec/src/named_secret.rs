@@ -59,7 +59,7 @@ impl fmt::Display for SecretName {
 }
 
 /// The value of a secret. It is shown nowhere: no text of ours has it, and it does not serialize.
-#[derive(Clone, PartialEq, Eq)]
+#[derive(Clone, PartialEq, Eq, Default)]
 pub struct SecretText(String);
 
 impl SecretText {

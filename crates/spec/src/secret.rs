@@ -92,6 +92,29 @@ pub fn masked_text(text: &str) -> Cow<'_, str> {
     Cow::Owned(lines.join("\n"))
 }
 
+/// A path of a URL in which segments and values of the known forms are masked, however they are escaped.
+pub fn masked_path(path: &str) -> Cow<'_, str> {
+    let ends = |c: char| is_delimiter(c) || matches!(c, '/' | '#' | '@' | '|' | '~');
+    // Nearly all paths: one look.
+    if !path.contains('%') && !BEGINNINGS.iter().any(|beginning| path.contains(beginning)) {
+        return Cow::Borrowed(path);
+    }
+    let mut masked = String::with_capacity(path.len());
+    let mut changed = false;
+    for piece in path.split_inclusive(ends) {
+        let word = piece.strip_suffix(ends).unwrap_or(piece);
+        let plain = crate::escape::unescaped(word);
+        if String::from_utf8_lossy(&plain).split(ends).any(is_token) {
+            masked.push_str(MASK);
+            masked.push_str(&piece[word.len()..]);
+            changed = true;
+        } else {
+            masked.push_str(piece);
+        }
+    }
+    if changed { Cow::Owned(masked) } else { Cow::Borrowed(path) }
+}
+
 /// Words of a command in which what looks like a secret is masked: `--api-key` hides the word behind it.
 pub fn masked_words(words: &[String]) -> Vec<String> {
     let mut named = false;
@@ -279,6 +302,22 @@ mod tests {
         assert_eq!(masked("HF_HOME", "/models"), "/models");
         assert_eq!(masked("HTTPS_PROXY", "http://u:p@proxy:3128"), "http://***@proxy:3128");
         assert_eq!(masked("EXTRA", "x hf_0123456789abcdefXYZ y"), "x *** y");
+    }
+
+    #[test]
+    fn segments_of_paths_are_masked() {
+        let key = format!("kw_{:064x}", 7);
+        for (path, expected) in [
+            (format!("/f/x/{key}"), "/f/x/***"),
+            (format!("/f/x/{key}/y?a={key}&b=1"), "/f/x/***/y?a=***&b=1"),
+            (format!("/f/x/kw%5F{:064x}/y", 7), "/f/x/***/y"),
+            (format!("/f/x/a%2F{key}"), "/f/x/***"),
+            (format!("/f/x/u:{key}@h"), "/f/x/u:***@h"),
+            ("/f/x/hf_0123456789abcdefXYZ".to_owned(), "/f/x/***"),
+            ("/f/kw_short/hf_x/a%20b".to_owned(), "/f/kw_short/hf_x/a%20b"),
+        ] {
+            assert_eq!(masked_path(&path), expected);
+        }
     }
 
     #[test]

@@ -17,6 +17,7 @@ use crate::sqlite::SqliteFile;
 use crate::staged::{BLOBS, CODE, TASKS};
 pub use crate::staged::{BackupPart, Error, Manifest, StagedBackup};
 use crate::tasks::BlobHold;
+use crate::time_limit::TimeLimit;
 use crate::{control, records};
 
 /// Marks the file as ours: `KipB`.
@@ -225,6 +226,7 @@ pub fn stage(file: &Path, within: &Path, ours: Option<&str>) -> Result<StagedBac
     }
     let broken = |error: rusqlite::Error| damaged(error.to_string());
     let c = Connection::open_with_flags(file, OpenFlags::SQLITE_OPEN_READ_ONLY).map_err(broken)?;
+    let _limit = TimeLimit::of(&c, file);
     distrust(&c).map_err(&damaged)?;
     let manifest = read_manifest(&c, file)?;
     let newer = |what: String| Error::Newer { path: file.to_owned(), by: manifest.by.clone(), what };
@@ -346,6 +348,7 @@ fn distrust(c: &Connection) -> Result<(), String> {
 /// Checks a database and brings it to our schema.
 fn prepare(target: &Path, migrations: &[&str]) -> Result<(), String> {
     let mut c = Connection::open(target).map_err(|error| error.to_string())?;
+    let _limit = TimeLimit::of(&c, target);
     distrust(&c)?;
     let check: String =
         c.query_row("PRAGMA quick_check(1)", [], |row| row.get(0)).map_err(|error| error.to_string())?;

@@ -313,6 +313,10 @@ impl TaskReader for GatedTasks {
         self.store.output(number).await
     }
 
+    async fn kept_results(&self) -> Result<Vec<(String, String, u64)>, Error> {
+        self.store.kept_results().await
+    }
+
     async fn list(&self, filter: TaskFilter) -> Result<Vec<Task>, Error> {
         self.store.list(filter).await
     }

@@ -85,6 +85,9 @@ impl StoredKey {
 /// One change of the server that somebody asked for, or tried to.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, schemars::JsonSchema)]
 pub struct AuditRecord {
+    /// Its number: later records have larger ones. 0 before it is stored.
+    #[serde(default)]
+    pub id: i64,
     /// When, milliseconds since 1970.
     pub at: i64,
     /// The name of the key that asked.
@@ -114,6 +117,8 @@ pub struct AuditFilter {
     pub result: Option<String>,
     /// At this time or later, milliseconds since 1970.
     pub since: Option<i64>,
+    /// With a smaller number than this: older than a record that was read before.
+    pub before: Option<i64>,
     /// At most so many.
     pub limit: u32,
 }
@@ -122,6 +127,8 @@ pub struct AuditFilter {
 const KEPT_RECORDS: u32 = 10_000;
 /// Of one key: it must not be able to push out what others did.
 const KEPT_OF_A_KEY: u32 = 2_000;
+/// How long an audit record is kept, milliseconds: 400 days.
+const KEPT_FOR: i64 = 400 * 86_400_000;
 
 /// The second schema of the control database: keys with roles and limits, and the audit record. Keys there were are
 /// administrators', which is what they could do.
@@ -289,7 +296,7 @@ fn read(row: &Row<'_>) -> Result<StoredKey, rusqlite::Error> {
 
 /// Writes a record down and forgets the oldest ones. Gives its number, by which its result is noted later.
 pub(crate) fn audit_begin(c: &mut Connection, record: &AuditRecord) -> Result<i64, rusqlite::Error> {
-    let AuditRecord { at, key, key_id, action, object, peer, result } = record;
+    let AuditRecord { id: _, at, key, key_id, action, object, peer, result } = record;
     let transaction = c.transaction()?;
     transaction.execute(
         "INSERT INTO audit (at, key, key_id, action, object, peer, result) VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7)",
@@ -301,13 +308,31 @@ pub(crate) fn audit_begin(c: &mut Connection, record: &AuditRecord) -> Result<i6
          AND id <= (SELECT id FROM audit WHERE key_id = ?1 ORDER BY id DESC LIMIT 1 OFFSET ?2)",
         params![signed(*key_id), KEPT_OF_A_KEY],
     )?;
-    // Counted, because numbers go on where records are gone.
-    transaction.execute(
-        "DELETE FROM audit WHERE id <= (SELECT id FROM audit ORDER BY id DESC LIMIT 1 OFFSET ?1)",
-        [KEPT_RECORDS],
-    )?;
+    transaction.execute("DELETE FROM audit WHERE at < ?1", [at - KEPT_FOR])?;
+    prune_to_shares(&transaction)?;
     transaction.commit()?;
     Ok(id)
+}
+
+/// What is too much goes from the keys with the most records: a few busy ones push out nothing of the others.
+fn prune_to_shares(c: &Connection) -> Result<(), rusqlite::Error> {
+    let all: u32 = c.query_row("SELECT count(*) FROM audit", [], |row| row.get(0))?;
+    if all <= KEPT_RECORDS {
+        return Ok(());
+    }
+    let mut counts = c.prepare_cached("SELECT key_id, count(*) FROM audit GROUP BY key_id ORDER BY 2")?;
+    let read = |row: &Row<'_>| Ok((row.get::<_, i64>(0)?, u64::from(row.get::<_, u32>(1)?)));
+    let counts: Vec<(i64, u64)> = counts.query_map([], read)?.collect::<Result<_, _>>()?;
+    let share = crate::fair_share::share(counts.iter().map(|(_, count)| *count), KEPT_RECORDS.into());
+    let Some(share) = share else { return Ok(()) };
+    for (key, _) in counts.iter().filter(|(_, count)| *count > share) {
+        c.execute(
+            "DELETE FROM audit WHERE key_id = ?1
+             AND id <= (SELECT id FROM audit WHERE key_id = ?1 ORDER BY id DESC LIMIT 1 OFFSET ?2)",
+            params![key, signed(share)],
+        )?;
+    }
+    Ok(())
 }
 
 pub(crate) fn audit_end(c: &Connection, id: i64, object: &str, result: &str) -> Result<(), rusqlite::Error> {
@@ -336,15 +361,19 @@ pub(crate) fn audit(c: &Connection, filter: &AuditFilter) -> Result<Vec<AuditRec
     if let Some(since) = filter.since {
         add("at >= ?", Value::Integer(since));
     }
+    if let Some(before) = filter.before {
+        add("id < ?", Value::Integer(before));
+    }
     values.push(Value::Integer(filter.limit.into()));
     let condition = if terms.is_empty() { String::new() } else { format!("WHERE {}", terms.join(" AND ")) };
     let query = format!(
-        "SELECT at, key, key_id, action, object, peer, result FROM audit {condition} ORDER BY id DESC LIMIT ?{}",
+        "SELECT at, key, key_id, action, object, peer, result, id FROM audit {condition} ORDER BY id DESC LIMIT ?{}",
         values.len()
     );
     let read = |row: &Row<'_>| {
         let key_id: i64 = row.get(2)?;
         Ok(AuditRecord {
+            id: row.get(7)?,
             at: row.get(0)?,
             key: row.get(1)?,
             key_id: key_id.unsigned_abs(),

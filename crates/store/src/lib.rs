@@ -10,6 +10,7 @@ mod changes;
 mod control;
 mod database;
 mod facade;
+mod fair_share;
 mod filter;
 #[cfg(any(test, feature = "gate"))]
 pub mod gate;
@@ -22,6 +23,7 @@ mod secrets;
 mod sqlite;
 mod staged;
 pub mod tasks;
+mod time_limit;
 mod version;
 
 use std::collections::BTreeMap;

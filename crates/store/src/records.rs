@@ -9,11 +9,13 @@ use rusqlite::{Row, params, params_from_iter};
 use serde::de::DeserializeOwned;
 
 use crate::database::{Database, Error, Sync};
+use crate::fair_share::share;
 use crate::filter::RequestFilter;
 use crate::health::{Condition, DiskHealth};
 use crate::sqlite::{RecordsFile, SqliteFile};
 use crate::staged::StagedBackup;
 use crate::tasks::BlobHold;
+use crate::time_limit::TimeLimit;
 use crate::{
     DecisionRecord, InstanceTime, KeyTime, LearntHistory, PricedVersion, ReachedTarget, Record, RecordStore,
     RequestRecord, Retention, ScalingRecord, SpentDays, UsageRecord,
@@ -112,6 +114,25 @@ fn number(row: &Row<'_>, at: usize) -> rusqlite::Result<u64> {
 /// A number of SQLite.
 fn signed(number: u64) -> i64 {
     i64::try_from(number).unwrap_or(i64::MAX)
+}
+
+/// Keeps so many rows of a table. Functions with few of them keep all of theirs: what is too much goes from those with the most.
+fn prune_to_shares(c: &rusqlite::Connection, table: &str, most: u32) -> rusqlite::Result<()> {
+    let counts = format!("SELECT function, count(*) FROM {table} GROUP BY function ORDER BY 2");
+    let counts: Vec<(String, u64)> = c
+        .prepare_cached(&counts)?
+        .query_map([], |row| Ok((row.get(0)?, number(row, 1)?)))?
+        .collect::<Result<_, _>>()?;
+    let Some(share) = share(counts.iter().map(|(_, count)| *count), most.into()) else { return Ok(()) };
+    let surplus = format!(
+        "DELETE FROM {table} WHERE function = ?1
+         AND id <= (SELECT id FROM {table} WHERE function = ?1 ORDER BY id DESC LIMIT 1 OFFSET ?2)"
+    );
+    let mut surplus = c.prepare_cached(&surplus)?;
+    for (function, _) in counts.iter().filter(|(_, count)| *count > share) {
+        surplus.execute(params![function, signed(share)])?;
+    }
+    Ok(())
 }
 
 /// The tables, all of one shape.
@@ -326,9 +347,8 @@ impl RecordStore for SqliteRecords {
         self.database
             .change(move |c| {
                 for table in TABLES {
-                    let count = retention.count;
-                    c.execute(&format!("DELETE FROM {table} WHERE id <= (SELECT max(id) FROM {table}) - ?1"), [count])?;
                     c.execute(&format!("DELETE FROM {table} WHERE at < ?1"), [oldest])?;
+                    prune_to_shares(c, table, retention.count)?;
                 }
                 for table in ["instance_days", "key_days"] {
                     let surplus = format!("SELECT day FROM {table} ORDER BY day DESC LIMIT 1 OFFSET ?1");
@@ -383,7 +403,9 @@ impl RecordsFile for SqliteRecords {
                     }
                     transaction.commit()
                 };
+                let limit = TimeLimit::of(c, Path::new(&file));
                 let replaced = replace(c);
+                drop(limit);
                 let detached = c.execute_batch("DETACH backup");
                 replaced.and(detached)
             })

@@ -9,6 +9,7 @@ use rusqlite::Connection;
 use serde::{Deserialize, Serialize};
 
 use crate::database;
+use crate::keys::{self, StoredKey};
 
 /// The database of tasks, and the folder beside it.
 pub(crate) const TASKS: &str = "tasks.db";
@@ -141,6 +142,35 @@ impl StagedBackup {
         };
         let text = read().map_err(|error| self.damaged(&error))?;
         serde_json::from_str(&text).map_err(|error| self.damaged(&error))
+    }
+
+    /// The keys in it that a restore would add to these: names and roles. `server` is whose these are.
+    ///
+    /// # Errors
+    /// [`Error::Damaged`].
+    pub fn added_keys(&self, known: &[StoredKey], server: Option<&str>) -> Result<Vec<(String, String)>, Error> {
+        // A backup of this very server brings no key back that was removed here.
+        if server == Some(self.manifest.server.as_str()) {
+            return Ok(Vec::new());
+        }
+        let read = || keys::all(&Connection::open(&self.control)?);
+        let theirs = read().map_err(|error| self.damaged(&error))?;
+        let is_known = |key: &StoredKey| {
+            known.iter().any(|ours| {
+                let same_pair = ours.pair.as_ref().zip(key.pair.as_ref()).is_some_and(|(a, b)| a.id == b.id);
+                ours.hash == key.hash || same_pair || ours.previous.is_some_and(|(previous, _)| previous == key.hash)
+            })
+        };
+        Ok(theirs.into_iter().filter(|key| !is_known(key)).map(|key| (key.name, key.role)).collect())
+    }
+
+    /// Takes all keys out of it.
+    ///
+    /// # Errors
+    /// [`Error::Damaged`].
+    pub fn drop_keys(&self) -> Result<(), Error> {
+        let drop_all = || Connection::open(&self.control)?.execute("DELETE FROM keys", []);
+        drop_all().map(drop).map_err(|error| self.damaged(&error))
     }
 
     /// The archives of the code of revisions in it, by digest.

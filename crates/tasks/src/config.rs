@@ -196,6 +196,12 @@ pub struct Options {
     pub anonymous_bytes: u64,
     /// Bytes of a result that are kept; a larger one is cut, and says so.
     pub result: usize,
+    /// Bytes of results of all tasks that are kept; further ones are not kept, and their tasks say so.
+    pub results: u64,
+    /// The same for the tasks of a function.
+    pub function_results: u64,
+    /// The same for a tenant's tasks.
+    pub tenant_results: u64,
     /// How long what is over can be asked for.
     pub retention: Duration,
     /// Threads that run tasks.
@@ -222,6 +228,9 @@ impl Default for Options {
             tenant_bytes: 8 << 30,
             anonymous_bytes: 1 << 30,
             result: 16 << 20,
+            results: 64 << 30,
+            function_results: 32 << 30,
+            tenant_results: 32 << 30,
             retention: Duration::from_secs(7 * DAY),
             threads: 2,
             holders: None,

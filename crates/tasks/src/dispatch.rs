@@ -517,6 +517,7 @@ pub(crate) async fn finish(
     output: Option<Output>,
     envelope: Option<&Envelope>,
 ) {
+    let mut fits = None;
     loop {
         let (entry, waiting) = {
             let book = shared.book();
@@ -539,13 +540,18 @@ pub(crate) async fn finish(
         .after(&ended, envelope.and_then(|envelope| envelope.exits.as_ref()));
         let dice = u64::try_from(kip_host::random::unique() >> 64).unwrap_or_default();
         let to = after(&from, &ended, allowed, now, waiting, dice);
+        let kept = output.clone().filter(|_| to.state.is_terminal());
+        let kept = kept.map(|output| match fits.get_or_insert_with(|| fit(shared, &entry, &output)) {
+            true => output,
+            false => without_body(output),
+        });
         let step = Step {
             number,
             function: None,
             from: entry.state,
             epoch,
             events: vec![Event::became(&to).at(now)],
-            output: output.clone().filter(|_| to.state.is_terminal()),
+            output: kept,
             deliveries: envelope.map_or_else(Vec::new, |envelope| notification::caused(envelope, &to)),
             to,
         };
@@ -569,6 +575,22 @@ pub(crate) async fn finish(
             }
         }
     }
+}
+
+/// Takes room for a result that is to be kept.
+fn fit(shared: &Shared, entry: &Entry, output: &Output) -> bool {
+    let bytes = output.body.len() as u64;
+    let taken = shared.results.take((&entry.function, &entry.tenant), bytes, &shared.options);
+    if let Err(setting) = taken {
+        tracing::warn!(function = %entry.function, tenant = %entry.tenant, setting, "a result is not kept: the limit is reached");
+    }
+    taken.is_ok()
+}
+
+/// An answer of which the head is kept alone.
+fn without_body(output: Output) -> Output {
+    let head = Head { cut: true, ..crate::view::head_of(&output) };
+    Output { head: serde_json::to_string(&head).unwrap_or(output.head), body: Bytes::new() }
 }
 
 /// Whether it may go better later: a full disk is emptied, a failed one stays failed.

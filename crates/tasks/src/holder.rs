@@ -11,12 +11,13 @@ use std::time::Duration;
 use bytes::{Bytes, BytesMut};
 use http::Request;
 use http_body_util::{BodyExt as _, Full};
+use kip_host::endpoint::Endpoint;
 use serde::{Deserialize, Serialize};
 
 /// What a holder is to do: the file `order`. The body is in the file `body`.
 #[derive(Debug, Clone, Serialize, Deserialize)]
 pub(crate) struct Order {
-    /// Host and port of the instance.
+    /// Where the instance is reached: host and port, or a Unix socket.
     pub(crate) address: String,
     /// The method.
     pub(crate) method: String,
@@ -78,8 +79,9 @@ async fn exchange(order: &Order, body: Bytes) -> (Outcome, Bytes) {
         Err(error) => return (Outcome::NotSent(error.to_string()), Bytes::new()),
     };
     let limit = Duration::from_millis(order.limit);
+    let endpoint = order.address.parse::<Endpoint>().map_err(|_| Error::Address(order.address.clone()));
     let exchange = async {
-        let (head, mut body) = kip_host::http_client::open(&order.address, request).await?.into_parts();
+        let (head, mut body) = kip_host::http_client::open_endpoint(&endpoint?, request).await?.into_parts();
         let (mut kept, mut cut) = (BytesMut::new(), false);
         while let Some(frame) = body.frame().await {
             let Ok(data) = frame.map_err(|error| Error::Body(error.to_string()))?.into_data() else { continue };

@@ -27,6 +27,7 @@ mod placing;
 mod progress;
 mod receive;
 mod recover;
+mod results;
 mod retry_after;
 mod room;
 mod rounds;

@@ -246,5 +246,6 @@ async fn forget(shared: &Arc<Shared>) -> Result<(), Error> {
         // Others come first.
         tokio::time::sleep(Duration::from_millis(20)).await;
     }
+    shared.results.count_again(shared.read().kept_results().await?);
     Ok(())
 }

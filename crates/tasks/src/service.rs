@@ -19,6 +19,7 @@ use crate::error::Error;
 use crate::fingerprint::{self, fingerprint};
 use crate::outbox::{Outbox, TIMER};
 use crate::receive::{Memory, ReceiveError, Received, gather};
+use crate::results::KeptResults;
 use crate::room::RoomGuard;
 use crate::shared::{Cancel, Receipt, Shared, Submission, Tasks, weight};
 use crate::stats::Stats;
@@ -57,6 +58,7 @@ impl Tasks {
             configs: RwLock::new(configs),
             stats: Stats::default(),
             room: Arc::default(),
+            results: KeptResults::default(),
             receiving,
             outbox: Outbox::default(),
             earlier: Notify::new(),

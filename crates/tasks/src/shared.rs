@@ -18,6 +18,7 @@ use crate::envelope::{Call, Envelope};
 use crate::error::Error;
 use crate::outbox::Outbox;
 use crate::receive::Memory;
+use crate::results::KeptResults;
 use crate::room::Room;
 use crate::stats::Stats;
 use kip_queue::book::{Book, Entry};
@@ -117,6 +118,7 @@ pub(crate) struct Shared {
     pub(crate) configs: RwLock<Configs>,
     pub(crate) stats: Stats,
     pub(crate) room: Arc<Room>,
+    pub(crate) results: KeptResults,
     pub(crate) receiving: Arc<Memory>,
     pub(crate) outbox: Outbox,
     /// Something may be due earlier than thought.

@@ -97,6 +97,9 @@ pub struct Restore {
     /// Whether the records of requests and decisions are put back too.
     #[serde(default)]
     pub records: bool,
+    /// Whether keys that this server does not have are taken from the backup. Without an answer, a backup with such keys is refused.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub keys: Option<bool>,
 }
 
 /// `GET /readyz`, without a key.

@@ -6,6 +6,7 @@ mod containers;
 mod density;
 mod gateway;
 mod gpu;
+mod isolation;
 mod replay;
 mod restart;
 mod server;
@@ -67,10 +68,11 @@ pub(crate) fn task(arguments: &[&str]) -> Result<()> {
     match arguments {
         ["restart", rest @ ..] => restart::run(number(rest.first(), 100)?),
         ["sleep", rest @ ..] => sleep::run(number(rest.first(), 200)?),
+        ["isolation", rest @ ..] => isolation::run(number(rest.first(), 100)?),
         ["alias", rest @ ..] => alias::run(number(rest.first(), 10_000)?),
         ["density", rest @ ..] => density::run(number(rest.first(), 10_000)?, number(rest.get(1), 1_000)?),
         _ => bail!(
-            "bench restart [INSTANCES] | bench sleep [ROUNDS] | bench density [FUNCTIONS] [PAUSED] | bench alias [FUNCTIONS] | bench gateway … | bench gpu … | bench containers [ROUNDS] | bench tasks … | bench stores …"
+            "bench restart [INSTANCES] | bench sleep [ROUNDS] | bench isolation [ROUNDS] | bench density [FUNCTIONS] [PAUSED] | bench alias [FUNCTIONS] | bench gateway … | bench gpu … | bench containers [ROUNDS] | bench tasks … | bench stores …"
         ),
     }
 }

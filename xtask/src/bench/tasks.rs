@@ -103,7 +103,7 @@ pub(super) fn serving(program: Option<&str>) -> Result<Server> {
     let server = Server::start(&[])?;
     let own = std::env::current_exe()?;
     server.deploy(&format!(
-        "  f:\n    run: [{}, upstream]\n    instances: {{max: 1, concurrency: {{hard: 256, soft: 256}}}}\n    idle: {{pause: never}}\n",
+        "  f:\n    run: [{}, upstream]\n    instances: {{max: 1, concurrency: {{hard: 256, soft: 256}}}}\n    idle: {{pause: never}}\n    trigger: {{http: {{tasks: anonymous}}}}\n",
         own.display()
     ))?;
     server.call("/f/f/small")?;

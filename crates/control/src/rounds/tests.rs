@@ -30,6 +30,7 @@ fn awake(rounds: &CheckSchedule, spec: FunctionSpec) -> Arc<Link> {
         version,
         SocketAddr::from(([127, 0, 0, 1], 1)).into(),
         watch::channel(Liveness::Alive).1,
+        None,
     ));
     rounds.awake(&link, Weak::new(), None, false);
     link

@@ -16,7 +16,7 @@ use super::instance::Instance;
 use super::journal::Journal;
 use super::labels::Labels;
 use super::{Shared, follow};
-use crate::adoption::{Adoption, AliveInstance, ENDED, FoundInstance};
+use crate::adoption::{Adoption, AliveInstance, ENDED, FoundInstance, LeftConnections};
 use crate::body::Liveness;
 use crate::contract;
 use crate::process::exec::{is_of_session, kill};
@@ -101,7 +101,7 @@ impl Shared {
             let (process, open) = inherited(&instance);
             if !open.is_empty() {
                 alive.busy = u32::try_from(open.len()).unwrap_or(u32::MAX);
-                adoption.inherited.0.insert(id, (process, open));
+                adoption.inherited.0.insert(id, LeftConnections::Tcp(process, open));
             }
         }
         adoption.found.push(found);
@@ -145,7 +145,8 @@ impl Shared {
         let age = started.map_or(0, |at| u64::try_from(wall_millis() - at).unwrap_or(0));
         let born = boot_millis().saturating_sub(age);
         let life = instance.life.subscribe();
-        Ok(AliveInstance { endpoint: address.into(), life, asleep, busy: 0, born })
+        let token = contract::token_of(&instance.headers);
+        Ok(AliveInstance { endpoint: address.into(), life, token, asleep, busy: 0, born })
     }
 
     /// Folders of instances of which the engine has nothing.

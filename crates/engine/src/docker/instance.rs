@@ -72,7 +72,7 @@ impl Instance {
     /// Calls a hook on it.
     pub(super) async fn call_hook(&self, name: &'static str, method: http::Method, hook: &Hook) -> Result<(), Error> {
         let address = *self.address.lock();
-        contract::call_hook(self.id, (address, &self.headers), name, method, hook).await
+        contract::call_hook(self.id, (address.map(Into::into), &self.headers), name, method, hook).await
     }
 
     /// Whether its main process has ended.

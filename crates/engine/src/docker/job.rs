@@ -13,7 +13,8 @@ use bollard::query_parameters::{
 };
 use futures_util::StreamExt as _;
 use kip_spec::container::{Container, Mount};
-use kip_spec::function::ReadyProbe;
+use kip_spec::function::{Listen, ReadyProbe};
+use kip_spec::named_secret::SecretText;
 use kip_spec::{Bytes, FunctionName, InstanceId, MilliCpu, Millis, VersionId};
 use serde::{Deserialize, Serialize};
 use tokio::io::AsyncWriteExt as _;
@@ -99,6 +100,9 @@ impl JobContainer {
         container.mounts.extend(mounts);
         Order {
             port: None,
+            listen: Listen::Port,
+            user: None,
+            token: SecretText::default(),
             instance: self.instance,
             function: self.function.clone(),
             owner: 0,

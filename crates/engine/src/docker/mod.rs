@@ -144,7 +144,7 @@ impl DockerBody {
         events: mpsc::Sender<BodyEvent>,
         donor: Option<Arc<Shared>>,
     ) -> std::io::Result<Self> {
-        kip_host::directory::create_private(&options.instances)?;
+        kip_host::directory::create_own(&options.instances)?;
         let tunnel = match &options.address {
             EngineAddress::Ssh(target) => Some(Arc::new(tunnel::Tunnel::open(target.clone())?)),
             _ => None,
@@ -319,8 +319,9 @@ impl Body for DockerBody {
     }
 
     async fn probe(&self, instance: InstanceId, path: &str, limit: Duration) -> Health {
-        let address = self.shared.roster.known(instance).ok().and_then(|instance| *instance.address.lock());
-        contract::probe(address, path, limit).await
+        let Ok(known) = self.shared.roster.known(instance) else { return Health::Refused };
+        let address = *known.address.lock();
+        contract::probe((address.map(Into::into), &known.headers), path, limit).await
     }
 
     async fn measure(&self, instances: &[InstanceId], what: Measure) -> HashMap<InstanceId, u64> {
@@ -355,7 +356,7 @@ impl Body for DockerBody {
     async fn call(&self, instance: InstanceId, what: &'static str, call: &InstanceCall) -> Result<CallAnswer, Error> {
         let known = self.shared.roster.known(instance)?;
         let address = *known.address.lock();
-        contract::call(instance, (address, &known.headers), what, call).await
+        contract::call(instance, (address.map(Into::into), &known.headers), what, call).await
     }
 
     async fn remember(&self, instance: InstanceId, memo: &str) -> Result<(), Error> {

@@ -3,7 +3,6 @@
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::time::Duration;
 
-use http::HeaderMap;
 use kip_host::sockets;
 use kip_spec::container::Network;
 use kip_spec::function::ReadyProbe;
@@ -13,6 +12,7 @@ use tokio::net::TcpStream;
 use super::inspect::Inspected;
 use super::instance::Instance;
 use crate::body::{InstanceEnd, Order, ReadyInstance, StartProblem};
+use crate::contract;
 
 /// Between two probes: quick at first, then a fifth longer each time.
 const FIRST_PAUSE: Duration = Duration::from_millis(2);
@@ -102,7 +102,9 @@ async fn probe(
                 }
                 Network::Bridge => {}
             }
-            return Ok(ReadyInstance { endpoint: address.into(), life: instance.life.subscribe(), exposed: None });
+            let token = contract::token_of(&instance.headers);
+            let life = instance.life.subscribe();
+            return Ok(ReadyInstance { endpoint: address.into(), life, token, exposed: None });
         }
         tokio::time::sleep(pause).await;
         pause = (pause * 6 / 5).min(LONGEST_PAUSE);
@@ -121,7 +123,7 @@ async fn answers(order: &Order, address: SocketAddr, proxy: Proxy) -> bool {
             }
         }
         ReadyProbe::Http { path } => {
-            let headers = HeaderMap::new();
+            let headers = contract::probe_headers(&order.token);
             let status =
                 kip_host::http_client::status_of(http::Method::GET, &address.into(), path, &headers, PROBE_LIMIT).await;
             status.is_ok_and(|status| (200..400).contains(&status))

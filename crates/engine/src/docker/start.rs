@@ -134,7 +134,7 @@ impl Shared {
             .prepare()
             .map_err(io("its log cannot be written"))?;
         let folder = self.folder_of(order.instance);
-        kip_host::directory::create_private(&folder).map_err(io("its folder cannot be made"))?;
+        kip_host::directory::create_own(&folder).map_err(io("its folder cannot be made"))?;
         let name = labels::name(server, order.instance);
         let id = create(engine, &name, &plan).await.map_err(|failed| explain(&failed))?;
         reached("start: container made");

@@ -8,6 +8,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use kip_host::clock::boot_millis;
+use kip_host::endpoint::Endpoint;
 use kip_host::processes;
 use kip_host::sockets::{self, Connection, Listener};
 use kip_spec::{FunctionName, InstanceId, VersionId};
@@ -16,9 +17,11 @@ use tokio::sync::watch;
 
 use super::journal::{Journal, Stage};
 use super::namespace::Namespace;
+use super::ready::is_own_socket;
+use super::spawn::is_other_user;
 use super::watch::Watcher;
 use super::{Process, ProcessBody, cgroup, streams};
-use crate::adoption::{Adoption, AliveInstance, ENDED, FoundInstance, InheritedConnections};
+use crate::adoption::{Adoption, AliveInstance, ENDED, FoundInstance, InheritedConnections, LeftConnections};
 use crate::body::{InstanceEnd, Liveness};
 use crate::contract;
 use crate::logs::LogFile;
@@ -77,17 +80,13 @@ impl ProcessBody {
                 let _ = fs::remove_dir_all(&folder);
                 continue;
             };
-            if let (Ok(alive), Some(address)) =
-                (&mut found.state, self.processes.known(id).ok().and_then(|known| *known.address.lock()))
-            {
-                let port = address.port();
-                let open: Vec<Connection> =
-                    connections.iter().filter(|connection| connection.local.port() == port).copied().collect();
+            if let Ok(alive) = &mut found.state
+                && let Some((left, number)) = left_on(&alive.endpoint, &connections)
                 // One that sleeps had nothing to do; it has not seen yet that its connections were closed.
-                if !open.is_empty() && !alive.asleep {
-                    alive.busy = u32::try_from(open.len()).unwrap_or(u32::MAX);
-                    inherited.0.insert(id, (None, open));
-                }
+                && !alive.asleep
+            {
+                alive.busy = u32::try_from(number).unwrap_or(u32::MAX);
+                inherited.0.insert(id, left);
             }
             all.push(found);
         }
@@ -120,15 +119,23 @@ impl ProcessBody {
         if !journal.may_serve() {
             return Some(Err(journal.caught_in().to_owned()));
         }
-        let Some(address) = journal.address else { return Some(Err("it listened nowhere".to_owned())) };
+        let Some(endpoint) = endpoint_of(&journal) else { return Some(Err("it listened nowhere".to_owned())) };
         let asleep = process.settle_asleep();
-        let inodes = sockets::inodes_of(&process.members());
-        if !listeners.iter().any(|l| l.address.port() == address.port() && inodes.contains(&l.inode)) {
-            return Some(Err(format!("it does not listen on its port {} any more", address.port())));
+        match (&endpoint, journal.address) {
+            (Endpoint::Unix(path), _) if !is_own_socket(&process, path) => {
+                return Some(Err(format!("it does not listen on its socket {} any more", path.display())));
+            }
+            (Endpoint::Tcp(_), Some(address)) => {
+                let inodes = sockets::inodes_of(&process.members());
+                if !listeners.iter().any(|l| l.address.port() == address.port() && inodes.contains(&l.inode)) {
+                    return Some(Err(format!("it does not listen on its port {} any more", address.port())));
+                }
+            }
+            _ => {}
         }
         self.read_on(&process, &journal);
-        let life = process.life.clone();
-        Some(Ok(AliveInstance { endpoint: address.into(), life, asleep, busy: 0, born: main.born() }))
+        let (life, token) = (process.life.clone(), contract::token_of(&process.headers));
+        Some(Ok(AliveInstance { endpoint, life, token, asleep, busy: 0, born: main.born() }))
     }
 
     /// An instance without a journal: its server ended between its start and the writing of one, or the file was lost.
@@ -157,6 +164,8 @@ impl ProcessBody {
             stage: Stage::Ending,
             ending: None,
             address: None,
+            socket: None,
+            user: None,
             owner: 0,
             memo: String::new(),
             headers: Vec::new(),
@@ -191,13 +200,15 @@ impl ProcessBody {
             leads_group: main_lives,
             cgroup: journal.cgroup.clone(),
             namespace: if main_lives { Namespace::of(journal.process) } else { None },
+            is_other_user: main_lives && is_other_user(journal.process),
+            server: self.options.server.clone(),
             stopped_strays: Mutex::default(),
             folder: self.folder_of(id),
             ended: watch,
             life: alive,
             stopping: tokio::sync::Mutex::default(),
             headers: contract::read_headers(&journal.headers),
-            address: Mutex::new(journal.address),
+            endpoint: Mutex::new(endpoint_of(&journal)),
             journal: Mutex::new(journal.clone()),
         });
         self.processes.add(id, process.clone());
@@ -249,11 +260,34 @@ impl Process {
                 std::thread::sleep(Duration::from_millis(1));
             },
         };
+        // The server that stopped them has ended.
+        let stopped = |process: &u32| processes::look(*process).is_some_and(|process| process.is_stopped());
+        *self.stopped_strays.lock() = self.strays().into_iter().filter(stopped).collect();
         if !asleep && let Err(error) = self.thaw() {
             tracing::warn!(instance = %self.id, %error, "it was half asleep and cannot be woken");
         }
         asleep
     }
+}
+
+/// Where an instance listened.
+fn endpoint_of(journal: &Journal) -> Option<Endpoint> {
+    let socket = journal.socket.as_deref().map(|path| Endpoint::Unix(path.into()));
+    socket.or_else(|| journal.address.map(Endpoint::from))
+}
+
+/// The connections of the earlier server that are open on the side of the instance, and how many.
+fn left_on(endpoint: &Endpoint, connections: &[Connection]) -> Option<(LeftConnections, usize)> {
+    if let Endpoint::Unix(path) = endpoint {
+        let open = sockets::unix_sockets(path).connected;
+        let number = open.len();
+        return (number > 0).then(|| (LeftConnections::Unix(path.to_path_buf(), open), number));
+    }
+    let Endpoint::Tcp(address) = endpoint else { return None };
+    let own = connections.iter().filter(|connection| connection.local.port() == address.port());
+    let open: Vec<Connection> = own.copied().collect();
+    let number = open.len();
+    (number > 0).then_some((LeftConnections::Tcp(None, open), number))
 }
 
 /// Every process with our server's mark, but for ourselves: a server that was started inside an instance carries it too.

@@ -101,9 +101,14 @@ pub(crate) fn processes(folder: &Path) -> Vec<u32> {
 }
 
 fn mount_point() -> Option<PathBuf> {
-    let mounts = fs::read_to_string("/proc/self/mounts").ok()?;
-    let line = mounts.lines().find(|line| line.split(' ').nth(2) == Some("cgroup2"))?;
-    line.split(' ').nth(1).map(PathBuf::from)
+    mount_points().into_iter().next()
+}
+
+/// Where trees of v2 are mounted.
+pub(super) fn mount_points() -> Vec<PathBuf> {
+    let mounts = fs::read_to_string("/proc/self/mounts").unwrap_or_default();
+    let trees = mounts.lines().filter(|line| line.split(' ').nth(2) == Some("cgroup2"));
+    trees.filter_map(|line| line.split(' ').nth(1)).map(PathBuf::from).collect()
 }
 
 fn own_cgroup() -> Option<PathBuf> {

@@ -54,13 +54,18 @@ impl ProcessBody {
     ) -> Result<Box<dyn ExecProcess>, ExecError> {
         let failed = |what: &'static str| move |error: io::Error| ExecError::Failed(format!("{what}: {error}"));
         let process = self.processes.known(instance).map_err(|_| ExecError::Unknown(instance))?;
-        let (owner, limits) = {
+        let (owner, user, limits) = {
             let journal = process.journal.lock();
-            (journal.owner, journal.limits.clone())
+            (journal.owner, journal.user.clone(), journal.limits.clone())
         };
-        let ids = self.isolation.ids(owner);
+        let identity = match user {
+            Some(name) => self.isolation.named(&name).map(Some),
+            None => Ok(self.isolation.identity(owner)),
+        };
+        let identity = identity.map_err(io::Error::other).map_err(failed("its user cannot be found"))?;
+        let ids = identity.as_ref().map(|ids| (ids.uid, ids.gid));
         let entrance = Entrance::of(process.pid).map_err(failed("the instance cannot be entered"))?;
-        let steps = self.isolation.steps_inside(owner, entrance).map_err(failed("its rights cannot be prepared"))?;
+        let steps = self.isolation.steps_inside(identity, entrance).map_err(failed("its rights cannot be prepared"))?;
         let env = environment(&process, order).map_err(failed("the instance's environment cannot be read"))?;
         let directory = process.directory(order).map_err(failed("its working directory cannot be found"))?;
         let streams = Streams::open(order, ids).map_err(failed("its input and output cannot be opened"))?;

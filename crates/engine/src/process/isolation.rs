@@ -16,6 +16,7 @@ use std::sync::OnceLock;
 use kip_spec::container::Mount;
 use parking_lot::Mutex;
 
+use super::cgroup;
 use super::entrance::Entrance;
 use super::root;
 use super::unsafe_folder::{self, OwnFolder, Owners};
@@ -44,6 +45,27 @@ pub enum InstanceUser {
     },
     /// As the server itself: functions can do whatever the server can.
     Server,
+}
+
+impl InstanceUser {
+    /// A user of this host, by name or number.
+    pub fn named(name: &str) -> Option<Self> {
+        let read = |file: &str| std::fs::read_to_string(Path::new("/etc").join(file)).unwrap_or_default();
+        lookup(name, &read("passwd"), &read("group"))
+    }
+}
+
+fn lookup(name: &str, passwd: &str, group: &str) -> Option<InstanceUser> {
+    let entry = passwd.lines().map(|line| line.split(':').collect::<Vec<&str>>()).find(|fields| {
+        fields.first() == Some(&name) || (name.parse::<u32>().is_ok() && fields.get(2) == Some(&name))
+    })?;
+    let (uid, gid) = (entry.get(2)?.parse().ok()?, entry.get(3)?.parse().ok()?);
+    let member = |line: &str| {
+        let fields: Vec<&str> = line.split(':').collect();
+        let own = fields.get(3)?.split(',').any(|member| Some(&member) == entry.first());
+        if own { fields.get(2)?.parse().ok() } else { None }
+    };
+    Some(InstanceUser::Named { uid, gid, groups: group.lines().filter_map(member).collect() })
 }
 
 /// What is asked of isolation.
@@ -84,6 +106,8 @@ pub(super) struct Isolation {
     data: PathBuf,
     way: Way,
     domain: Option<OwnedFd>,
+    /// Trees of cgroups that instances of an ordinary user could leave theirs in.
+    read_only: Vec<CString>,
     /// Namespaces with the maps of folders that instances may write, and whether a file system can map.
     maps: Mutex<HashMap<Owners, OwnedFd>>,
     mappable: Mutex<HashMap<u64, bool>>,
@@ -108,6 +132,7 @@ impl Isolation {
             data: data.to_owned(),
             way: Way::Nothing,
             domain,
+            read_only: Vec::new(),
             maps: Mutex::default(),
             mappable: Mutex::default(),
             rootable: OnceLock::new(),
@@ -143,6 +168,7 @@ impl Isolation {
             (InstanceUser::Own, false) => match unsafe_isolate::try_out(&found.trial(None)) {
                 Ok(()) => {
                     found.way = Way::Namespaces;
+                    found.protect_cgroups();
                     found.method = format!(
                         "user and mount namespaces: the data directory and the server's processes are out of reach{signals}"
                     );
@@ -176,6 +202,17 @@ impl Isolation {
         Steps { user_namespace, covers: vec![cover], ids, ..Steps::default() }
     }
 
+    /// Lets instances look at cgroups only, where this host can mount them so: their files belong to the server's user.
+    fn protect_cgroups(&mut self) {
+        let read_only: Vec<CString> = cgroup::mount_points().iter().filter_map(|folder| text(folder).ok()).collect();
+        match unsafe_isolate::try_out(&Steps { read_only: read_only.clone(), ..self.trial(None) }) {
+            Ok(()) => self.read_only = read_only,
+            Err(error) => {
+                tracing::warn!(%error, "instances can write the files of cgroups; what leaves its own is searched for")
+            }
+        }
+    }
+
     /// Whether a function is kept from the server.
     pub(super) fn holds(&self) -> bool {
         self.way != Way::Nothing
@@ -206,6 +243,21 @@ impl Isolation {
             && self.ids(one).is_some_and(|ids| Some(ids) == self.ids(other))
     }
 
+    /// Who an instance is whose function names a user.
+    ///
+    /// # Errors
+    /// In words, why it cannot be that.
+    pub(super) fn named(&self, name: &str) -> Result<Ids, String> {
+        if !matches!(self.way, Way::Ids { .. }) {
+            return Err(format!("it cannot run as user `{name}`: {}", self.method));
+        }
+        match InstanceUser::named(name) {
+            Some(InstanceUser::Named { uid: 0, .. }) => Err("functions do not run as root".to_owned()),
+            Some(InstanceUser::Named { uid, gid, groups }) => Ok(Ids { uid, gid, groups }),
+            _ => Err(format!("this host has no user `{name}`")),
+        }
+    }
+
     /// Who an instance is, with the groups that it has.
     pub(super) fn identity(&self, function: u64) -> Option<Ids> {
         self.ids(function).map(|(uid, gid)| {
@@ -224,12 +276,11 @@ impl Isolation {
     /// Where a path cannot be told to the kernel.
     pub(super) fn steps(
         &self,
-        function: u64,
+        ids: Option<Ids>,
         reads: &[PathBuf],
         own: Option<&Path>,
         folders: &[Mount],
     ) -> io::Result<Steps> {
-        let ids = self.identity(function);
         let covers = match self.way {
             Way::Namespaces => vec![cover(&self.data, reads.iter().filter(|path| path.starts_with(&self.data)))?],
             Way::Ids { mounts: true } => self.covers_for(ids.as_ref(), reads)?,
@@ -247,19 +298,20 @@ impl Isolation {
             (Way::Ids { mounts: true }, Some(own), Some(ids)) => self.own_folder(own, ids),
             _ => None,
         };
+        let root = match (folders, &ids) {
+            ([], _) => None,
+            (folders, ids) => Some(root::plan(folders, &|path| self.share(path, ids.as_ref()))?),
+        };
         Ok(Steps {
             user_namespace: (self.way == Way::Namespaces).then(own_maps),
             covers,
+            read_only: if self.way == Way::Namespaces { self.read_only.clone() } else { Vec::new() },
             limits,
             oom_score: oom_score(),
             ids,
             folder,
             views: Views::default(),
-            root: if folders.is_empty() {
-                None
-            } else {
-                Some(root::plan(folders, &|path| self.share(path, function))?)
-            },
+            root,
             domain: self.domain.as_ref().map(OwnedFd::try_clone).transpose()?,
             ..Steps::default()
         })
@@ -269,14 +321,14 @@ impl Isolation {
     ///
     /// # Errors
     /// Where file descriptors are short.
-    pub(super) fn steps_inside(&self, function: u64, entrance: Option<Entrance>) -> io::Result<Steps> {
-        let steps = self.steps(function, &[], None, &[])?;
+    pub(super) fn steps_inside(&self, ids: Option<Ids>, entrance: Option<Entrance>) -> io::Result<Steps> {
+        let steps = self.steps(ids, &[], None, &[])?;
         let (filter, domain) = match self.way {
             // An id of its own keeps it from the server, so that it can look at and signal the instance's processes.
             Way::Ids { mounts } => (if mounts { unsafe_folder::filter() } else { Vec::new() }, None),
             Way::Namespaces | Way::Nothing => (Vec::new(), steps.domain),
         };
-        Ok(Steps { user_namespace: None, covers: Vec::new(), entrance, filter, domain, ..steps })
+        Ok(Steps { user_namespace: None, covers: Vec::new(), read_only: Vec::new(), entrance, filter, domain, ..steps })
     }
 
     /// Whether an instance can see folders at other paths than theirs. In a user namespace, none with devices: their drivers may refuse it.
@@ -314,13 +366,13 @@ impl Isolation {
     }
 
     /// The folder of a share that a function may write, where its mode does not let it.
-    fn share(&self, folder: &Path, function: u64) -> Option<OwnFolder> {
-        let ids = self.identity(function)?;
+    fn share(&self, folder: &Path, ids: Option<&Ids>) -> Option<OwnFolder> {
+        let ids = ids?;
         if self.data.starts_with(folder) || is_of_the_host(folder) {
             return None;
         }
-        let mapped = self.mapped(folder, &ids);
-        if mapped.is_none() && folder.starts_with(&self.data) && !may(folder, &ids, 0o2) {
+        let mapped = self.mapped(folder, ids);
+        if mapped.is_none() && folder.starts_with(&self.data) && !may(folder, ids, 0o2) {
             // Nobody else can enter the data directory. Files of one function cannot be changed by others then.
             let _ = std::fs::set_permissions(folder, std::fs::Permissions::from_mode(0o777));
         }
@@ -508,6 +560,16 @@ mod tests {
     }
 
     #[test]
+    fn a_user_is_found_by_name_and_by_number_with_its_groups() {
+        let (passwd, group) =
+            ("root:x:0:0::/root:/bin/sh\nai:x:1001:1002::/:/bin/sh\n", "video:x:44:ai,eve\nx:x:9:eve\n");
+        let expected = InstanceUser::Named { uid: 1_001, gid: 1_002, groups: vec![44] };
+        assert_eq!(lookup("ai", passwd, group), Some(expected.clone()));
+        assert_eq!(lookup("1001", passwd, group), Some(expected));
+        assert_eq!(lookup("eve", passwd, group), None);
+    }
+
+    #[test]
     fn folders_of_the_host_are_nobodys_own() {
         for (folder, host) in [
             ("/", true),
@@ -549,7 +611,8 @@ mod tests {
         let found = Isolation::find(options, data.path());
         assert!(!found.holds() && found.missing.is_some() && found.method.starts_with("none"), "{found:?}");
         assert_eq!(found.ids(1), None);
-        let steps = found.steps(1, &[], None, &[]).unwrap();
+        assert!(found.named("nobody").is_err());
+        let steps = found.steps(None, &[], None, &[]).unwrap();
         assert!(steps.covers.is_empty() && steps.user_namespace.is_none());
         assert!(steps.limits.contains(&(libc::RLIMIT_CORE, 0)));
     }

@@ -81,6 +81,12 @@ pub(super) struct Journal {
     pub(super) ending: Option<StopRecord>,
     /// Where it listens, once ready.
     pub(super) address: Option<SocketAddr>,
+    /// The Unix socket that it listens on, in the place of an address.
+    #[serde(default)]
+    pub(super) socket: Option<PathBuf>,
+    /// Who it is, where its function names a user.
+    #[serde(default)]
+    pub(super) user: Option<String>,
     /// The number of its function.
     #[serde(default)]
     pub(super) owner: u64,

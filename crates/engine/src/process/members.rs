@@ -10,11 +10,25 @@ use crate::body::Error;
 use crate::contract;
 
 impl Process {
-    /// Its processes that have left its group, where they have a namespace and no cgroup.
-    fn strays(&self) -> Vec<u32> {
-        let Some(namespace) = self.namespace.as_ref().filter(|_| self.cgroup.is_none()) else { return Vec::new() };
-        let group = self.members();
-        namespace.processes().into_iter().filter(|process| !group.contains(process)).collect()
+    /// Its processes that have left its cgroup, or without one its group: those in its namespace, else those with its mark.
+    pub(super) fn strays(&self) -> Vec<u32> {
+        let found = match (&self.namespace, &self.cgroup) {
+            (Some(namespace), _) => namespace.processes(),
+            // Its user may write no file of a cgroup.
+            (None, Some(_)) if self.is_other_user => return Vec::new(),
+            // Without a cgroup a search for marks would be all that a pause costs.
+            (None, None) => return Vec::new(),
+            (None, Some(_)) => marked_instance(&self.server, &self.id.to_string()),
+        };
+        let members = self.members();
+        found.into_iter().filter(|process| !members.contains(process)).collect()
+    }
+
+    /// Stops those that no freezer and no signal to the group reaches.
+    fn stop_strays(&self) {
+        let strays = self.strays();
+        strays.iter().for_each(|process| signal(*process, Signal::STOP));
+        *self.stopped_strays.lock() = strays;
     }
 
     /// Its processes: those of its cgroup, else of its process group.
@@ -31,9 +45,7 @@ impl Process {
         let failed = |source| Error::Io { what: "pause", instance: self.id, source };
         let Some(folder) = &self.cgroup else {
             self.signal_group(Signal::STOP).map_err(failed)?;
-            let strays = self.strays();
-            strays.iter().for_each(|process| signal(*process, Signal::STOP));
-            *self.stopped_strays.lock() = strays;
+            self.stop_strays();
             return Ok(());
         };
         cgroup::set_frozen(folder, true).map_err(failed)?;
@@ -46,7 +58,7 @@ impl Process {
             Ok(())
         };
         match tokio::time::timeout(FREEZE_LIMIT, frozen).await {
-            Ok(result) => result.map_err(failed),
+            Ok(result) => result.map_err(failed).map(|()| self.stop_strays()),
             Err(_) => {
                 let _ = cgroup::set_frozen(folder, false);
                 Err(Error::Slow { what: "pause", instance: self.id })
@@ -58,16 +70,12 @@ impl Process {
     pub(super) fn thaw(&self) -> Result<(), Error> {
         let failed = |source| Error::Io { what: "resume", instance: self.id, source };
         match &self.cgroup {
-            Some(folder) => cgroup::set_frozen(folder, false).map_err(failed),
-            None => {
-                self.signal_group(Signal::CONT).map_err(failed)?;
-                // Those that were stopped with it: a search would make it wake late.
-                std::mem::take(&mut *self.stopped_strays.lock())
-                    .into_iter()
-                    .for_each(|process| signal(process, Signal::CONT));
-                Ok(())
-            }
+            Some(folder) => cgroup::set_frozen(folder, false).map_err(failed)?,
+            None => self.signal_group(Signal::CONT).map_err(failed)?,
         }
+        // Those that were stopped with it: a search would make it wake late.
+        std::mem::take(&mut *self.stopped_strays.lock()).into_iter().for_each(|process| signal(process, Signal::CONT));
+        Ok(())
     }
 
     /// Sends a signal to its process group. No such group is an error of kind `NotFound`.

@@ -28,7 +28,6 @@ mod view;
 mod watch;
 
 use std::collections::HashMap;
-use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
@@ -48,6 +47,7 @@ use crate::body::{
 };
 use isolation::Isolation;
 use journal::{Journal, Stage};
+use kip_host::endpoint::Endpoint;
 use kip_host::failpoint::reached;
 
 use crate::contract;
@@ -120,7 +120,11 @@ pub(crate) struct Process {
     cgroup: Option<PathBuf>,
     /// Its user namespace, where it has one of its own.
     namespace: Option<Namespace>,
-    /// Processes outside of its group that were stopped with it.
+    /// It runs as another user than its server, so that it can write no cgroup of ours.
+    is_other_user: bool,
+    /// The id of its server, which is in its environment.
+    server: String,
+    /// Processes outside of its cgroup or group that were stopped with it.
     stopped_strays: Mutex<Vec<u32>>,
     /// Its own folder: journal and pipes.
     folder: PathBuf,
@@ -134,15 +138,15 @@ pub(crate) struct Process {
     stopping: tokio::sync::Mutex<()>,
     /// Headers for hooks.
     headers: http::HeaderMap,
-    /// Known once ready.
-    address: Mutex<Option<SocketAddr>>,
+    /// Where it is reached; known once ready.
+    endpoint: Mutex<Option<Endpoint>>,
 }
 
 impl Process {
     /// Calls a hook on it.
     async fn call_hook(&self, name: &'static str, method: http::Method, hook: &Hook) -> Result<(), Error> {
-        let address = *self.address.lock();
-        contract::call_hook(self.id, (address, &self.headers), name, method, hook).await
+        let endpoint = self.endpoint.lock().clone();
+        contract::call_hook(self.id, (endpoint, &self.headers), name, method, hook).await
     }
 
     /// Writes down how far it has come. If that fails it serves on, and the next server ends it.
@@ -173,8 +177,8 @@ impl ProcessBody {
     /// # Errors
     /// When the folders cannot be made.
     pub fn new(options: Options, events: mpsc::Sender<BodyEvent>) -> std::io::Result<Self> {
-        kip_host::directory::create_private(&options.logs)?;
-        kip_host::directory::create_private(&options.instances)?;
+        kip_host::directory::create_own(&options.logs)?;
+        kip_host::directory::create_own(&options.instances)?;
         let (cgroup, cgroup_missing) = match cgroup::prepare(&options.server) {
             Ok(path) => (Some(path), None),
             Err(reason) => (None, Some(reason)),
@@ -214,12 +218,18 @@ impl ProcessBody {
     /// Nothing of it is left: its folder and its port are free.
     fn forget(&self, id: InstanceId) {
         let _ = std::fs::remove_dir_all(self.folder_of(id));
+        let _ = std::fs::remove_dir_all(self.socket_folder(id));
         self.processes.forget(id);
         self.options.ports.release(id);
     }
 
     fn folder_of(&self, id: InstanceId) -> PathBuf {
         self.options.instances.join(id.to_string())
+    }
+
+    /// The folder of the socket of an instance that listens on one.
+    fn socket_folder(&self, id: InstanceId) -> PathBuf {
+        self.options.data.join("sockets").join(id.to_string())
     }
 
     fn cgroup_of(&self, id: InstanceId) -> Option<PathBuf> {
@@ -273,17 +283,24 @@ impl Body for ProcessBody {
             let (problem, detail) = (StartProblem::SpawnFailed, "the start was cancelled".to_owned());
             return Err(StartError { problem, detail, last_lines: Vec::new() });
         };
-        let (process, port) = self.spawn(&order).await.inspect_err(|_| {
+        let (process, place) = self.spawn(&order).await.inspect_err(|_| {
             self.forget(order.instance);
             self.processes.fail(order.instance);
         })?;
         drop(starting);
-        let ready = ready::wait(&process, &order, port).await;
+        let ready = ready::wait(&process, &order, place).await;
         match ready {
             Ok(running) => {
                 reached("start: ready");
-                let address = *process.address.lock();
-                process.note(|journal| (journal.stage, journal.address) = (Stage::Ready, address));
+                let endpoint = process.endpoint.lock().clone();
+                process.note(|journal| {
+                    journal.stage = Stage::Ready;
+                    match endpoint {
+                        Some(Endpoint::Tcp(address)) => journal.address = Some(address),
+                        Some(Endpoint::Unix(path)) => journal.socket = Some(path.to_path_buf()),
+                        _ => {}
+                    }
+                });
                 reached("start: ready noted");
                 Ok(running)
             }
@@ -315,8 +332,8 @@ impl Body for ProcessBody {
 
     async fn call(&self, instance: InstanceId, what: &'static str, call: &InstanceCall) -> Result<CallAnswer, Error> {
         let process = self.processes.known(instance)?;
-        let address = *process.address.lock();
-        contract::call(instance, (address, &process.headers), what, call).await
+        let endpoint = process.endpoint.lock().clone();
+        contract::call(instance, (endpoint, &process.headers), what, call).await
     }
 
     async fn remember(&self, instance: InstanceId, memo: &str) -> Result<(), Error> {
@@ -359,8 +376,9 @@ impl Body for ProcessBody {
     }
 
     async fn probe(&self, instance: InstanceId, path: &str, limit: Duration) -> Health {
-        let address = self.processes.known(instance).ok().and_then(|process| *process.address.lock());
-        contract::probe(address, path, limit).await
+        let Ok(process) = self.processes.known(instance) else { return Health::Refused };
+        let endpoint = process.endpoint.lock().clone();
+        contract::probe((endpoint, &process.headers), path, limit).await
     }
 
     async fn measure(&self, instances: &[InstanceId], what: Measure) -> HashMap<InstanceId, u64> {

@@ -1,15 +1,16 @@
 //! From started to ready: the probe, whose port it is, and what went wrong if it is not.
 
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
+use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use http::HeaderMap;
+use kip_host::endpoint::Endpoint;
 use kip_host::sockets::{self, Listener};
 use kip_spec::function::ReadyProbe;
-use tokio::net::TcpStream;
 
 use super::Process;
 use crate::body::{InstanceEnd, Order, ReadyInstance, StartProblem};
+use crate::contract;
 
 /// Between two probes: quick at first, for programs that start in milliseconds, then a fifth longer each time, so that
 /// readiness is seen late by a fifth of the start at most.
@@ -20,8 +21,17 @@ const PROBE_LIMIT: Duration = Duration::from_secs(2);
 
 type Failure = (StartProblem, String);
 
+/// Where an instance was told to listen.
+#[derive(Debug)]
+pub(super) enum Place {
+    /// On this port of loopback.
+    Port(u16),
+    /// On this Unix socket.
+    Socket(PathBuf),
+}
+
 /// Waits until the instance is ready, or has ended, or has had its time.
-pub(super) async fn wait(process: &Process, order: &Order, port: u16) -> Result<ReadyInstance, Failure> {
+pub(super) async fn wait(process: &Process, order: &Order, place: Place) -> Result<ReadyInstance, Failure> {
     let mut ended = process.ended.clone();
     tokio::select! {
         end = ended.wait_for(Option::is_some) => {
@@ -33,17 +43,17 @@ pub(super) async fn wait(process: &Process, order: &Order, port: u16) -> Result<
             };
             Err((problem, String::new()))
         }
-        checked = tokio::time::timeout(order.startup.to_std(), probe_and_check(process, order, port)) => {
-            checked.unwrap_or_else(|_| Err(explain(process, order, port)))
+        checked = tokio::time::timeout(order.startup.to_std(), probe_and_check(process, order, &place)) => {
+            checked.unwrap_or_else(|_| Err(explain(process, order, &place)))
         }
     }
 }
 
-async fn probe_and_check(process: &Process, order: &Order, port: u16) -> Result<ReadyInstance, Failure> {
+async fn probe_and_check(process: &Process, order: &Order, place: &Place) -> Result<ReadyInstance, Failure> {
     let mut stranger_seen = false;
     loop {
-        let address = probe(order, port).await;
-        match check_owner(process, order, address) {
+        let endpoint = probe(order, place).await;
+        match check_owner(process, order, endpoint) {
             // Looked at twice: the socket of a process that is just ending belongs to nobody for a moment.
             Err(_) if !stranger_seen => stranger_seen = true,
             checked => return checked,
@@ -52,14 +62,18 @@ async fn probe_and_check(process: &Process, order: &Order, port: u16) -> Result<
     }
 }
 
-async fn probe(order: &Order, port: u16) -> SocketAddr {
-    let addresses = [IpAddr::V4(Ipv4Addr::LOCALHOST), IpAddr::V6(Ipv6Addr::LOCALHOST)];
+async fn probe(order: &Order, place: &Place) -> Endpoint {
+    let endpoints: Vec<Endpoint> = match place {
+        Place::Port(port) => [IpAddr::V4(Ipv4Addr::LOCALHOST), IpAddr::V6(Ipv6Addr::LOCALHOST)]
+            .map(|ip| SocketAddr::new(ip, *port).into())
+            .into(),
+        Place::Socket(path) => vec![Endpoint::Unix(path.as_path().into())],
+    };
     let mut pause = FIRST_PAUSE;
     loop {
-        for ip in addresses {
-            let address = SocketAddr::new(ip, port);
-            if answers(order, address).await {
-                return address;
+        for endpoint in &endpoints {
+            if answers(order, endpoint).await {
+                return endpoint.clone();
             }
         }
         tokio::time::sleep(pause).await;
@@ -67,15 +81,15 @@ async fn probe(order: &Order, port: u16) -> SocketAddr {
     }
 }
 
-async fn answers(order: &Order, address: SocketAddr) -> bool {
+async fn answers(order: &Order, endpoint: &Endpoint) -> bool {
     match &order.ready {
         ReadyProbe::Tcp | ReadyProbe::Exec { .. } => {
-            matches!(tokio::time::timeout(PROBE_LIMIT, TcpStream::connect(address)).await, Ok(Ok(_)))
+            matches!(tokio::time::timeout(PROBE_LIMIT, endpoint.connect()).await, Ok(Ok(_)))
         }
         ReadyProbe::Http { path } => {
-            let headers = HeaderMap::new();
+            let headers = contract::probe_headers(&order.token);
             let status =
-                kip_host::http_client::status_of(http::Method::GET, &address.into(), path, &headers, PROBE_LIMIT).await;
+                kip_host::http_client::status_of(http::Method::GET, endpoint, path, &headers, PROBE_LIMIT).await;
             status.is_ok_and(|status| (200..400).contains(&status))
         }
     }
@@ -89,12 +103,17 @@ fn own_listeners(process: &Process) -> Vec<Listener> {
 }
 
 /// Somebody answered: it must be the instance, or requests would go to a stranger.
-fn check_owner(process: &Process, order: &Order, address: SocketAddr) -> Result<ReadyInstance, Failure> {
+fn check_owner(process: &Process, order: &Order, endpoint: Endpoint) -> Result<ReadyInstance, Failure> {
     let listeners = own_listeners(process);
-    let own = listeners.iter().find(|listener| listener.address.port() == address.port());
-    if own.is_none() {
-        let owner = sockets::owner_of_port(address.port()).unwrap_or_else(|| "an unknown process".to_owned());
-        return Err((StartProblem::PortTaken, format!("port {} is held by {owner}", address.port())));
+    match &endpoint {
+        Endpoint::Tcp(address) if !listeners.iter().any(|listener| listener.address.port() == address.port()) => {
+            let owner = sockets::owner_of_port(address.port()).unwrap_or_else(|| "an unknown process".to_owned());
+            return Err((StartProblem::PortTaken, format!("port {} is held by {owner}", address.port())));
+        }
+        Endpoint::Unix(path) if !is_own_socket(process, path) => {
+            return Err((StartProblem::PortTaken, format!("{} is held by another process", path.display())));
+        }
+        _ => {}
     }
     let exposed = listeners.iter().map(|listener| listener.address).find(|address| !address.ip().is_loopback());
     if let Some(exposed) = exposed {
@@ -103,14 +122,43 @@ fn check_owner(process: &Process, order: &Order, address: SocketAddr) -> Result<
             "the instance listens beyond loopback: others on the network can call it past the gateway; let it listen on 127.0.0.1"
         );
     }
-    *process.address.lock() = Some(address);
-    Ok(ReadyInstance { endpoint: address.into(), life: process.life.clone(), exposed })
+    *process.endpoint.lock() = Some(endpoint.clone());
+    let token = contract::token_of(&process.headers);
+    Ok(ReadyInstance { endpoint, life: process.life.clone(), token, exposed })
+}
+
+/// Whether a process of the instance listens on its socket.
+pub(super) fn is_own_socket(process: &Process, path: &Path) -> bool {
+    !sockets::unix_sockets(path).listening.is_disjoint(&sockets::inodes_of(&process.members()))
 }
 
 /// It had its time: does it listen elsewhere?
-fn explain(process: &Process, order: &Order, port: u16) -> Failure {
+fn explain(process: &Process, order: &Order, place: &Place) -> Failure {
     let listeners = own_listeners(process);
     let startup = order.startup;
+    let port = match place {
+        Place::Port(port) => *port,
+        Place::Socket(path) => {
+            let listens = is_own_socket(process, path);
+            return match (listens, listeners.first()) {
+                (false, Some(other)) => (
+                    StartProblem::WrongPort { port: other.address.port() },
+                    format!("it listens on {} and was told to listen on the socket ${{KIPWAKE_SOCKET}}", other.address),
+                ),
+                (false, None) => (
+                    StartProblem::NeverReady,
+                    format!(
+                        "it did not listen on its socket {} within {startup}; ${{KIPWAKE_SOCKET}} names it",
+                        path.display()
+                    ),
+                ),
+                (true, _) => {
+                    let detail = format!("it listens on its socket, but its probe did not succeed within {startup}");
+                    (StartProblem::NeverReady, detail)
+                }
+            };
+        }
+    };
     if listeners.iter().any(|listener| listener.address.port() == port) {
         let probe = match &order.ready {
             ReadyProbe::Tcp | ReadyProbe::Exec { .. } => "it did not accept a connection".to_owned(),

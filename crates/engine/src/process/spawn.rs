@@ -2,6 +2,7 @@
 
 use std::fs::File;
 use std::io;
+use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
@@ -13,7 +14,8 @@ use super::code::Code;
 use super::journal::{Journal, Stage};
 use super::launch::{Launch, LaunchFailure, launch};
 use super::namespace::Namespace;
-use super::unsafe_isolate::Steps;
+use super::ready::Place;
+use super::unsafe_isolate::{Ids, Steps};
 use super::unsafe_spawn::Step;
 use super::watch::Watcher;
 use super::{Process, ProcessBody, cgroup, isolation, streams};
@@ -28,8 +30,8 @@ const LAUNCHES_AT_ONCE: usize = 16;
 static LAUNCHES: Semaphore = Semaphore::const_new(LAUNCHES_AT_ONCE);
 
 impl ProcessBody {
-    /// Starts the program; it is not ready yet. Also gives the port that it was told to listen on.
-    pub(super) async fn spawn(&self, order: &Order) -> Result<(Arc<Process>, u16), StartError> {
+    /// Starts the program; it is not ready yet. Also says where it was told to listen.
+    pub(super) async fn spawn(&self, order: &Order) -> Result<(Arc<Process>, Place), StartError> {
         let fail = |(problem, detail)| StartError { problem, detail, last_lines: Vec::new() };
         let io =
             |what: &'static str| move |error: io::Error| fail((StartProblem::SpawnFailed, format!("{what}: {error}")));
@@ -46,15 +48,17 @@ impl ProcessBody {
             None => io("no free port")(error),
         })?;
         let (port, more_ports) = (ports[0], ports[1..].to_vec());
-        let ids = self.ids_of(order);
+        let identity = self.identity_of(order).map_err(|detail| fail((StartProblem::SpawnFailed, detail)))?;
+        let ids = identity.as_ref().map(|ids| (ids.uid, ids.gid));
         self.check_owner(order, ids).map_err(fail)?;
         let home = self.home(order, ids).map_err(io("it cannot have a home"))?;
+        let socket = self.socket(order, ids).map_err(io("it cannot have a socket"))?;
         // Code and layers at the paths that their programs know, where that is possible.
         let placed: Vec<Mount> = code.placed.iter().chain(&order.folders).cloned().collect();
         let has_devices = order.devices.as_ref().is_some_and(|devices| !devices.numbers.is_empty());
         let places = !placed.is_empty() && self.isolation.places(has_devices);
         check_shares(order, places).map_err(fail)?;
-        let view = contract::HostView { home: home.as_deref(), places };
+        let view = contract::HostView { home: home.as_deref(), places, socket: socket.as_deref() };
         let env = contract::environment(order, &self.options.server, (port, &more_ports), view);
         let argv: Vec<String> = order.argv.iter().map(|word| expand::expand(word, &env)).collect();
         let Some(name) = argv.first() else {
@@ -74,7 +78,7 @@ impl ProcessBody {
         let log = LogFile::of(&self.options.logs, order.function.as_str(), order.instance).of_version(order.version);
         log.prepare().map_err(io("its log cannot be written"))?;
         let folder = self.folder_of(order.instance);
-        kip_host::directory::create_private(&folder).map_err(io("its folder cannot be made"))?;
+        kip_host::directory::create_own(&folder).map_err(io("its folder cannot be made"))?;
         reached("start: folder made");
         let [out, err] = streams::NAMES;
         let (our_stdout, stdout) = streams::make(&folder, out).map_err(io("its output cannot be piped"))?;
@@ -84,13 +88,15 @@ impl ProcessBody {
             give(stream, ids).map_err(io("its output cannot be piped"))?;
         }
         let path = env.get("PATH").map(String::as_str).unwrap_or_default();
-        let reads =
-            self.reads(order, code.folder, (&program, path), home).map_err(io("its folders cannot be shown to it"))?;
+        let own = home.into_iter().chain(socket.as_deref().and_then(Path::parent).map(Path::to_owned)).collect();
+        let reads = self
+            .reads(order, code.folder, (&program, path), (ids, own))
+            .map_err(io("its folders cannot be shown to it"))?;
         let own = (order.owns_directory && code.is_live()).then(|| reads[0].as_path());
         let folders = if places { placed.as_slice() } else { &[] };
         let steps = match order.runs {
             Some(_) => Ok(Steps::default()),
-            None => self.isolation.steps(order.owner, &reads, own, folders),
+            None => self.isolation.steps(identity, &reads, own, folders),
         };
         let mut steps = steps.map_err(io("it cannot be kept from the server"))?;
         let views = code.views(&reads[0], order.owns_directory, &self.isolation, steps.ids.as_ref());
@@ -153,19 +159,23 @@ impl ProcessBody {
             stage: Stage::Starting,
             ending: None,
             address: None,
+            socket: None,
+            user: order.user.clone(),
             memo: order.memo.clone(),
             headers: contract::listed(&headers),
         };
         let (id, limited) = (order.instance, journal.clone());
         let out_of_memory = move || limited.out_of_memory();
         Watcher { instance: id, ended, life, report: self.events.clone(), out_of_memory }.own(child);
-        let (address, journal) = (Mutex::default(), Mutex::new(journal));
+        let (endpoint, journal) = (Mutex::default(), Mutex::new(journal));
         let process = Arc::new(Process {
             id,
             pid,
             leads_group: true,
             cgroup,
             namespace: Namespace::of(pid),
+            is_other_user: is_other_user(pid),
+            server: self.options.server.clone(),
             stopped_strays: Mutex::default(),
             folder,
             journal,
@@ -173,24 +183,47 @@ impl ProcessBody {
             life: alive,
             stopping: tokio::sync::Mutex::default(),
             headers,
-            address,
+            endpoint,
         });
         self.processes.add(id, process.clone());
         process.note(|_| {});
         reached("start: noted");
         self.pump.read(id, out, our_stdout, log.clone());
         self.pump.read(id, err, our_stderr, log);
-        Ok((process, port))
+        Ok((process, socket.map_or(Place::Port(port), Place::Socket)))
+    }
+
+    /// The socket of an instance that is to listen on one: in a folder that it alone can enter, beside its server.
+    fn socket(&self, order: &Order, ids: Option<(u32, u32)>) -> io::Result<Option<PathBuf>> {
+        /// Bytes of the path of a socket, as the kernel takes it.
+        const LONGEST: usize = 107;
+        if order.listen.is_port() {
+            return Ok(None);
+        }
+        let folder = self.socket_folder(order.instance);
+        kip_host::directory::create_own(&self.options.data.join("sockets"))?;
+        kip_host::directory::create_own(&folder)?;
+        if let Some(ids) = ids {
+            own_folder(&folder, ids)?;
+        }
+        let socket = folder.join("s");
+        match socket.as_os_str().len() {
+            ..=LONGEST => Ok(Some(socket)),
+            length => Err(io::Error::other(format!(
+                "the path {} has {length} bytes, and the kernel takes {LONGEST}: use a data directory with a shorter path, or listen on a port",
+                socket.display()
+            ))),
+        }
     }
 
     /// Numbers of functions come around after many: two that live must not be one user.
     fn check_owner(&self, order: &Order, ids: Option<(u32, u32)>) -> Result<(), (StartProblem, String)> {
-        if ids.is_none() {
+        if ids.is_none() || order.user.is_some() {
             return Ok(());
         }
         let same = self.processes.all().iter().find_map(|process| {
             let journal = process.journal.lock();
-            let other = journal.owner != order.owner && journal.function != order.function;
+            let other = journal.owner != order.owner && journal.function != order.function && journal.user.is_none();
             (other && self.isolation.is_shared(journal.owner, order.owner)).then(|| journal.function.clone())
         });
         match same {
@@ -207,15 +240,19 @@ impl ProcessBody {
     fn home(&self, order: &Order, ids: Option<(u32, u32)>) -> io::Result<Option<PathBuf>> {
         let Some(ids) = ids else { return Ok(None) };
         let homes = self.options.data.join("homes");
-        kip_host::directory::create_private(&homes)?;
+        kip_host::directory::create_own(&homes)?;
         let home = homes.join(order.owner.to_string());
         own_folder(&home, ids)?;
         Ok(Some(home))
     }
 
     /// The user that it runs as; none is that of the server, which only our own programs are.
-    fn ids_of(&self, order: &Order) -> Option<(u32, u32)> {
-        self.isolation.ids(order.owner).filter(|_| order.runs.is_none())
+    fn identity_of(&self, order: &Order) -> Result<Option<Ids>, String> {
+        match &order.user {
+            _ if order.runs.is_some() => Ok(None),
+            Some(name) => self.isolation.named(name).map(Some),
+            None => Ok(self.isolation.identity(order.owner)),
+        }
     }
 
     /// The folders that it needs, with no links in their paths; the one that it runs in comes first.
@@ -224,17 +261,17 @@ impl ProcessBody {
         order: &Order,
         directory: &Path,
         (program, path): (&Path, &str),
-        home: Option<PathBuf>,
+        (ids, own): (Option<(u32, u32)>, Vec<PathBuf>),
     ) -> io::Result<Vec<PathBuf>> {
         let mut reads = vec![directory.canonicalize()?];
         if let Some(folder) = &order.writes {
-            kip_host::directory::create_private(folder)?;
-            if let Some(ids) = self.ids_of(order) {
+            kip_host::directory::create_own(folder)?;
+            if let Some(ids) = ids {
                 own_folder(folder, ids)?;
             }
             reads.push(folder.clone());
         }
-        reads.extend(order.reads.iter().cloned().chain(home));
+        reads.extend(order.reads.iter().cloned().chain(own));
         reads.extend(order.folders.iter().map(|folder| PathBuf::from(&folder.source)));
         // Programs start others of the search path, and a link in an environment of Python leads to where that was installed.
         let programs = std::env::split_paths(path).filter(|folder| folder.is_absolute());
@@ -259,9 +296,14 @@ impl ProcessBody {
     }
 }
 
+/// Whether a process runs as another user than we do.
+pub(super) fn is_other_user(process: u32) -> bool {
+    std::fs::metadata(format!("/proc/{process}")).is_ok_and(|about| about.uid() != rustix::process::geteuid().as_raw())
+}
+
 /// Makes a folder that belongs to somebody, or gives it to them. What is in it stays whose it is.
 fn own_folder(folder: &Path, (uid, gid): (u32, u32)) -> io::Result<()> {
-    kip_host::directory::create_private(folder)?;
+    kip_host::directory::create_own(folder)?;
     let flags = OFlags::DIRECTORY | OFlags::NOFOLLOW | OFlags::CLOEXEC;
     let opened = rustix::fs::open(folder, flags, Mode::empty())?;
     Ok(rustix::fs::fchown(opened, Some(Uid::from_raw(uid)), Some(Gid::from_raw(gid)))?)

@@ -171,7 +171,10 @@ impl Process {
     fn kill_all(&self, server: &str) {
         match &self.cgroup {
             // One write ends everything in it, frozen or not, and whatever it forks meanwhile.
-            Some(folder) => drop(cgroup::kill(folder)),
+            Some(folder) => {
+                let _ = cgroup::kill(folder);
+                self.strays().into_iter().for_each(members::kill);
+            }
             None => {
                 if self.ended.borrow().is_none() || !self.members().is_empty() {
                     let _ = self.signal_group(Signal::KILL);
@@ -181,10 +184,14 @@ impl Process {
         }
     }
 
-    /// What is still there of it, in its cgroup or, without one, anywhere by the mark in its environment.
+    /// What is still there of it: in its cgroup and what has left that, or, without one, anywhere by the mark in its environment.
     fn leftover(&self, server: &str) -> Vec<u32> {
         match &self.cgroup {
-            Some(folder) => cgroup::processes(folder),
+            Some(folder) => {
+                let mut left = cgroup::processes(folder);
+                left.extend(self.strays());
+                left
+            }
             None => {
                 let mut left = members::marked_instance(server, &self.id.to_string());
                 // What has cleared its environment and left its group is still in its namespace.

@@ -53,6 +53,8 @@ pub(super) struct Ids {
 pub(super) struct Steps {
     pub(super) user_namespace: Option<Maps>,
     pub(super) covers: Vec<Cover>,
+    /// Folders that it may look at only, with what is mounted below them.
+    pub(super) read_only: Vec<CString>,
     /// Soft and hard limits, by the numbers of the resources.
     pub(super) limits: Vec<(u32, u64)>,
     /// What is written into its `oom_score_adj`.
@@ -111,6 +113,7 @@ impl Steps {
         // Before they are covered.
         let views = self.views.open()?;
         self.covers.iter().try_for_each(Cover::put)?;
+        self.read_only.iter().try_for_each(|folder| protect(folder))?;
         self.folder.as_ref().map_or(Ok(()), OwnFolder::mount)?;
         self.views.attach(&views)?;
         // Last: it shows what was mounted before.
@@ -157,6 +160,13 @@ impl Steps {
         }
         Ok(())
     }
+}
+
+/// Shows a folder in its own place so that nobody can write it there.
+fn protect(folder: &CStr) -> Result<(), Errno> {
+    let tree = unsafe_folder::open(folder)?;
+    unsafe_folder::change(tree, unsafe_folder::READ_ONLY, 0, libc::AT_RECURSIVE)?;
+    unsafe_folder::attach(tree, folder)
 }
 
 impl Cover {

@@ -15,8 +15,7 @@ use std::future::Future;
 use std::io;
 use std::net::SocketAddr;
 use std::rc::Rc;
-use std::sync::Arc;
-use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
 use bytes::BytesMut;
@@ -24,6 +23,7 @@ use http::Response;
 use hyper::server::conn::{http1, http2};
 use hyper::service::service_fn;
 use hyper_util::rt::{TokioIo, TokioTimer};
+use kip_host::connections::Connections;
 use tokio::io::AsyncReadExt as _;
 use tokio::sync::watch;
 
@@ -51,8 +51,9 @@ const CONNECTION_WINDOW: u32 = 2 << 20;
 /// The same for connections beyond those that may have so much at once: the smallest that the protocol knows, because
 /// callers without a key can fill it.
 const SMALL_WINDOW: u32 = 65_535;
-/// Connections that have the larger windows.
+/// Connections that have the larger windows, and how many of them one address can have.
 const WIDE: usize = 32;
+const WIDE_OF_ONE_PEER: usize = WIDE / 4;
 /// A caller that does not answer for this long is gone.
 const PING: Duration = Duration::from_secs(30);
 const PONG: Duration = Duration::from_secs(20);
@@ -147,7 +148,7 @@ async fn serve_http2(
     inbound: Inbound,
     mut closing: watch::Receiver<bool>,
 ) {
-    let load = Rc::new(Load::default());
+    let (load, peer) = (Rc::new(Load::default()), inbound.peer);
     let counted = load.clone();
     let service = service_fn(move |request| {
         let (door, inbound, one) = (door.clone(), inbound.clone(), ActiveStream::new(counted.clone()));
@@ -156,7 +157,7 @@ async fn serve_http2(
             Ok::<Response<GuardedBody>, Infallible>(answer.map(|body| body.counted(one)))
         }
     });
-    let wide = WideConnection::open();
+    let wide = wide_connections().open(peer);
     let (stream_window, connection_window) = match &wide {
         Some(_) => (STREAM_WINDOW, CONNECTION_WINDOW),
         None => (SMALL_WINDOW, SMALL_WINDOW),
@@ -187,23 +188,10 @@ async fn serve_http2(
     }
 }
 
-/// An HTTP/2 connection that may have much on its way, until it is dropped.
-struct WideConnection;
-
-static WIDE_CONNECTIONS: AtomicUsize = AtomicUsize::new(0);
-
-impl WideConnection {
-    /// One more, unless there are as many as may be.
-    fn open() -> Option<Self> {
-        let more = |open| (open < WIDE).then_some(open + 1);
-        WIDE_CONNECTIONS.fetch_update(Ordering::Relaxed, Ordering::Relaxed, more).ok().map(|_| Self)
-    }
-}
-
-impl Drop for WideConnection {
-    fn drop(&mut self) {
-        WIDE_CONNECTIONS.fetch_sub(1, Ordering::Relaxed);
-    }
+/// The HTTP/2 connections of all threads that may have much on their way.
+fn wide_connections() -> &'static Arc<Connections> {
+    static WIDE_CONNECTIONS: OnceLock<Arc<Connections>> = OnceLock::new();
+    WIDE_CONNECTIONS.get_or_init(|| Connections::with_share(WIDE, WIDE_OF_ONE_PEER))
 }
 
 /// Streams of one HTTP/2 connection.

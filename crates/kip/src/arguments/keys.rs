@@ -121,4 +121,7 @@ pub(crate) struct Audit {
     /// Not older than this: a duration such as 10m, or a time such as 2026-11-22T10:00:00Z.
     #[arg(long, value_name = "WHEN")]
     pub(crate) since: Option<String>,
+    /// Older than the record with this number, which -o json shows as `id`.
+    #[arg(long, value_name = "NUMBER")]
+    pub(crate) before: Option<i64>,
 }

@@ -1,10 +1,11 @@
 //! `kip backup` and `kip restore`: by the server if one runs, else on the data directory itself.
 
+use std::io::{BufRead as _, IsTerminal as _};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use kip_auth::{Seal, Secrets};
-use kip_control::{BEFORE_RESTORE, BackupManifest, added_keys, backup_problem, code_problem};
+use kip_control::{BEFORE_RESTORE, BackupManifest, added_keys, backup_problem, code_problem, settle_keys};
 use kip_host::directory::DataDirectory;
 use kip_snapshot::{Archives, Snapshots};
 use kip_spec::{Problem, code};
@@ -66,17 +67,17 @@ pub(crate) async fn backup(connection: &Connection, options: &Backup, output: Ou
 
 pub(crate) async fn restore(connection: &Connection, options: &Restore, output: Output) -> anyhow::Result<()> {
     let file = absolute(&options.file)?;
-    let restored = match server(connection).await? {
-        Some(_) if options.tasks => {
-            return Err(Problem::new(code::COMMAND_INPUT, "tasks cannot be put back while a server runs")
-                .hint("`kip stop` ends it; its data directory is enough to restore")
-                .into());
+    let said = match (options.yes, options.without_keys) {
+        (true, _) => Some(true),
+        (_, true) => Some(false),
+        _ => None,
+    };
+    let restored = match restore_once(connection, options, &file, said).await {
+        Err(error) if adds_keys(&error) => {
+            let consent = ask_for_keys(&error, output).ok_or(error)?;
+            restore_once(connection, options, &file, Some(consent)).await?
         }
-        Some(client) => {
-            let body = kip_wire::Restore { file: file.clone(), force: options.force, records: options.records };
-            client.post("/api/v1/restore", &body).await?
-        }
-        None => alone(&data_directory(connection)?, Path::new(&file), options).await?,
+        done => done?,
     };
     output.result(&restored, |restored: &RestoreReport| {
         let again = match restored.unreadable_secrets.as_slice() {
@@ -95,6 +96,48 @@ pub(crate) async fn restore(connection: &Connection, options: &Restore, output: 
         }
         text
     })
+}
+
+fn adds_keys(error: &anyhow::Error) -> bool {
+    error.downcast_ref::<Problem>().is_some_and(|problem| problem.code == code::RESTORE_ADDS_KEYS)
+}
+
+/// Asks a person; none where nobody can be asked, or nobody answered.
+fn ask_for_keys(error: &anyhow::Error, output: Output) -> Option<bool> {
+    let stdin = std::io::stdin();
+    if output.is_json() || !stdin.is_terminal() || !std::io::stderr().is_terminal() {
+        return None;
+    }
+    output.say(&format!("{error}\nadd these keys? yes, no (restore without them), or enter to stop:"));
+    let mut line = String::new();
+    stdin.lock().read_line(&mut line).ok()?;
+    match line.trim() {
+        "yes" | "y" => Some(true),
+        "no" | "n" => Some(false),
+        _ => None,
+    }
+}
+
+/// By the server if one runs, else on the data directory. `keys`: what becomes of keys that are not known here.
+async fn restore_once(
+    connection: &Connection,
+    options: &Restore,
+    file: &str,
+    keys: Option<bool>,
+) -> anyhow::Result<RestoreReport> {
+    match server(connection).await? {
+        Some(_) if options.tasks => {
+            Err(Problem::new(code::COMMAND_INPUT, "tasks cannot be put back while a server runs")
+                .hint("`kip stop` ends it; its data directory is enough to restore")
+                .into())
+        }
+        Some(client) => {
+            let (force, records) = (options.force, options.records);
+            let body = kip_wire::Restore { file: file.to_owned(), force, records, keys };
+            client.post("/api/v1/restore", &body).await
+        }
+        None => alone(&data_directory(connection)?, Path::new(file), options, keys).await,
+    }
 }
 
 /// The code of versions in a data directory.
@@ -123,7 +166,7 @@ fn open(data: &Path) -> Result<(SqliteControl, SqliteRecords), kip_store::Error>
 }
 
 /// Without a server. State that cannot be read any more is what a restore is for: it is set aside.
-async fn alone(data: &Path, file: &Path, options: &Restore) -> anyhow::Result<RestoreReport> {
+async fn alone(data: &Path, file: &Path, options: &Restore, consent: Option<bool>) -> anyhow::Result<RestoreReport> {
     let directory = DataDirectory::lock(data).map_err(directory_problem)?;
     let data = directory.path();
     // Looked at before anything is set aside: what is not whole must change nothing.
@@ -136,8 +179,11 @@ async fn alone(data: &Path, file: &Path, options: &Restore) -> anyhow::Result<Re
     let (control, records) = open(data).map_err(store_problem)?;
     let identity = control.identity().await.map_err(store_problem)?;
     let fresh = identity.is_none();
-    let ours = identity.filter(|_| !options.force).map(|identity| identity.server);
+    let own = identity.map(|identity| identity.server);
+    let ours = own.clone().filter(|_| !options.force);
     let staged = backup::stage(file, data, ours.as_deref()).map_err(backup_problem)?;
+    let keys = control.keys().await.map_err(store_problem)?;
+    settle_keys(&staged, &keys, own.as_deref(), consent)?;
     if !fresh {
         let copy = data.join(BEFORE_RESTORE);
         let by = env!("CARGO_PKG_VERSION");
@@ -148,7 +194,6 @@ async fn alone(data: &Path, file: &Path, options: &Restore) -> anyhow::Result<Re
     }
     Archives::read(&snapshots(data), &staged.code()).map_err(|error| code_problem(&error))?;
     let before = control.current_revisions().await.map_err(store_problem)?;
-    let keys = control.keys().await.map_err(store_problem)?;
     control.replace(String::new(), &staged, Vec::new()).await.map_err(store_problem)?;
     let after = control.current_revisions().await.map_err(store_problem)?;
     if options.records || fresh {

@@ -206,6 +206,7 @@ pub(crate) async fn audit(client: &Client, options: &Audit, output: Output) -> a
         ("object", &options.object),
         ("result", &options.result),
         ("since", &since),
+        ("before", &options.before.map(|number| number.to_string())),
     ];
     for (name, value) in given {
         if let Some(value) = value {

@@ -1,7 +1,6 @@
 //! As whom functions run, and what one of them may take of the host beside memory and CPU.
 
 use std::collections::BTreeMap;
-use std::path::Path;
 
 use kip_engine::{InstanceUser, IsolationOptions};
 use kip_spec::{Bytes, Problem};
@@ -38,37 +37,8 @@ pub(super) fn code(values: &BTreeMap<&'static str, Value>) -> Result<kip_snapsho
 
 /// A user of this host, by name or number.
 fn named(name: &str) -> Result<InstanceUser, Problem> {
-    let read = |file: &str| std::fs::read_to_string(Path::new("/etc").join(file)).unwrap_or_default();
-    lookup(name, &read("passwd"), &read("group")).ok_or_else(|| {
+    InstanceUser::named(name).ok_or_else(|| {
         invalid(format!("functions.user: there is no user `{name}` in /etc/passwd"))
             .hint("write a user's name or number, own for an id of its own for each function, or server")
     })
-}
-
-fn lookup(name: &str, passwd: &str, group: &str) -> Option<InstanceUser> {
-    let entry = passwd.lines().map(|line| line.split(':').collect::<Vec<&str>>()).find(|fields| {
-        fields.first() == Some(&name) || (name.parse::<u32>().is_ok() && fields.get(2) == Some(&name))
-    })?;
-    let (uid, gid) = (entry.get(2)?.parse().ok()?, entry.get(3)?.parse().ok()?);
-    let member = |line: &str| {
-        let fields: Vec<&str> = line.split(':').collect();
-        let own = fields.get(3)?.split(',').any(|member| Some(&member) == entry.first());
-        if own { fields.get(2)?.parse().ok() } else { None }
-    };
-    Some(InstanceUser::Named { uid, gid, groups: group.lines().filter_map(member).collect() })
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn a_user_is_found_by_name_and_by_number_with_its_groups() {
-        let (passwd, group) =
-            ("root:x:0:0::/root:/bin/sh\nai:x:1001:1002::/:/bin/sh\n", "video:x:44:ai,eve\nx:x:9:eve\n");
-        let expected = InstanceUser::Named { uid: 1_001, gid: 1_002, groups: vec![44] };
-        assert_eq!(lookup("ai", passwd, group), Some(expected.clone()));
-        assert_eq!(lookup("1001", passwd, group), Some(expected));
-        assert_eq!(lookup("eve", passwd, group), None);
-    }
 }

@@ -411,6 +411,12 @@ pub(super) const SETTINGS: &[Setting] = &[
         form: Form::Text,
     },
     Setting {
+        key: "tasks.function_results",
+        default: "32GiB",
+        about: "bytes of results of a function's tasks that are kept; further ones are not kept, and their tasks say so",
+        form: Form::Size,
+    },
+    Setting {
         key: "tasks.payload",
         default: "16MiB",
         about: "the largest payload of a task; 256MiB at most",
@@ -429,6 +435,12 @@ pub(super) const SETTINGS: &[Setting] = &[
         form: Form::Size,
     },
     Setting {
+        key: "tasks.results",
+        default: "64GiB",
+        about: "bytes of results of all tasks that are kept; further ones are not kept, and their tasks say so",
+        form: Form::Size,
+    },
+    Setting {
         key: "tasks.retention",
         default: "7d",
         about: "how long a task that is over can be asked for",
@@ -438,6 +450,12 @@ pub(super) const SETTINGS: &[Setting] = &[
         key: "tasks.tenant_bytes",
         default: "8GiB",
         about: "bytes of payloads and headers of a tenant's tasks that may wait; more are refused with 429",
+        form: Form::Size,
+    },
+    Setting {
+        key: "tasks.tenant_results",
+        default: "32GiB",
+        about: "bytes of results of a tenant's tasks that are kept; further ones are not kept, and their tasks say so",
         form: Form::Size,
     },
     Setting { key: "tasks.threads", default: "2", about: "threads that run tasks", form: Form::Count },

@@ -1,6 +1,5 @@
 //! Samples sent, answers compared, the function left alone until it sleeps, and woken.
 
-use std::net::SocketAddr;
 use std::path::Path;
 use std::time::Duration;
 
@@ -161,8 +160,8 @@ const SILENCE: Duration = Duration::from_millis(300);
 /// Calls sleepers directly. The kernel takes the connection for a frozen process; only an answer would show that it runs.
 async fn all_silent(asleep: &[InstanceInfo]) -> bool {
     for instance in asleep {
-        let address = instance.address.as_deref().and_then(|address| address.parse::<SocketAddr>().ok());
-        let Some(endpoint) = address.map(Endpoint::from) else { return false };
+        let endpoint = instance.address.as_deref().and_then(|address| address.parse::<Endpoint>().ok());
+        let Some(endpoint) = endpoint else { return false };
         let headers = http::HeaderMap::new();
         if http_client::status_of(http::Method::GET, &endpoint, "/", &headers, SILENCE).await.is_ok() {
             return false;

@@ -4,8 +4,10 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
 use std::os::unix::fs::PermissionsExt;
 use std::path::PathBuf;
+use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Arc, Mutex};
+
+use parking_lot::Mutex;
 
 use crate::bodies;
 use crate::http::Answer;
@@ -246,13 +248,13 @@ fn fifty_updates_of_the_code_and_twenty_moves_under_load_are_each_seen_whole() {
                     assert_eq!(json["RELEASE"], json["OTHER"], "files of two releases");
                     let release: u32 = json["RELEASE"].as_str().unwrap().parse().unwrap();
                     let version = answer.header("x-kip-version").unwrap().to_owned();
-                    let known = *ledger.lock().unwrap().entry(version.clone()).or_insert(release);
+                    let known = *ledger.lock().entry(version.clone()).or_insert(release);
                     assert_eq!(known, release, "one version {version} with two releases");
                 }
             })
         })
         .collect();
-    let seen_by_callers = |release: u32| ledger.lock().unwrap().values().any(|seen| *seen == release);
+    let seen_by_callers = |release: u32| ledger.lock().values().any(|seen| *seen == release);
     for number in 2..=UPDATES {
         write(number);
         server.deploy(&manifest(settings));
@@ -265,7 +267,7 @@ fn fifty_updates_of_the_code_and_twenty_moves_under_load_are_each_seen_whole() {
     }
     stop.store(true, Ordering::Relaxed);
     callers.into_iter().for_each(|caller| caller.join().unwrap());
-    let seen: Vec<u32> = ledger.lock().unwrap().values().copied().collect();
+    let seen: Vec<u32> = ledger.lock().values().copied().collect();
     assert_eq!(BTreeSet::from_iter(seen), (1..=UPDATES).collect(), "callers saw every release");
 }
 
@@ -468,16 +470,16 @@ fn a_backup_holds_the_code_of_versions() {
     server.kip(&["backup", bare.to_str().unwrap(), "--no-code"]).ok();
     release(&app, 2);
     let other = Server::start();
-    other.kip(&["restore", whole.to_str().unwrap(), "--force"]).ok();
+    other.kip(&["restore", whole.to_str().unwrap(), "--force", "--yes"]).ok();
     assert_eq!(seen(&other, "").0, "1", "what was deployed, though the folder has changed");
     let third = Server::start();
-    third.kip(&["restore", bare.to_str().unwrap(), "--force"]).ok();
+    third.kip(&["restore", bare.to_str().unwrap(), "--force", "--yes"]).ok();
     let answer = call(third.gateway, "GET", "/f/f/env", "", b"");
     assert!(answer.text().contains("KW-4035"), "{answer:?}");
     // Without a server, too.
     let mut fourth = Server::start();
     fourth.terminate();
-    fourth.kip(&["restore", whole.to_str().unwrap(), "--force"]).ok();
+    fourth.kip(&["restore", whole.to_str().unwrap(), "--force", "--yes"]).ok();
     fourth.start_again();
     assert_eq!(seen(&fourth, "").0, "1");
 }

@@ -3,6 +3,7 @@
 //! there. A path that is added to the route table is tried here without a word about it.
 
 use std::collections::BTreeSet;
+use std::net::SocketAddr;
 
 use serde_json::{Value, json};
 
@@ -19,15 +20,17 @@ const NOBODY: &str = "hyena";
 const SHOWING: &str = "get";
 
 /// A server with two functions, two tenants, and something of everything.
-struct Zoo {
-    server: Server,
+pub(crate) struct Zoo {
+    pub(crate) server: Server,
+    /// The API that is asked.
+    pub(crate) api: SocketAddr,
     /// Names that only the server gives: instances and tasks of what is foreign.
     foreign: Vec<String>,
     own_instance: String,
 }
 
 /// A key of tenant `red`, by its role and the functions that it is for.
-struct Visitor {
+pub(crate) struct Visitor {
     name: String,
     secret: String,
 }
@@ -40,12 +43,12 @@ impl Visitor {
 
 /// A request that names something foreign where `@` is.
 #[derive(Debug, Clone)]
-struct Probe {
-    method: String,
-    target: String,
-    body: String,
+pub(crate) struct Probe {
+    pub(crate) method: String,
+    pub(crate) target: String,
+    pub(crate) body: String,
     /// What `@` stands for: something that exists, and something like it that does not.
-    names: Option<(String, String)>,
+    pub(crate) names: Option<(String, String)>,
 }
 
 impl Probe {
@@ -55,7 +58,7 @@ impl Probe {
 }
 
 impl Zoo {
-    fn open() -> Self {
+    pub(crate) fn open() -> Self {
         let server = Server::with("[records]\ncount = 100000");
         let ledger = server.folder().join("ledger");
         let env = |more: &str| format!("env: {{LEDGER: {}{more}}}\n", ledger.display());
@@ -66,7 +69,8 @@ impl Zoo {
         ];
         let jobs = "jobs:\n  zebrajob:\n    run: [\"true\"]\n    schedule: \"0 0 1 1 *\"\n";
         server.deploy(&(manifest(&functions) + jobs));
-        let mut zoo = Self { server, foreign: Vec::new(), own_instance: String::new() };
+        let api = server.api;
+        let mut zoo = Self { server, api, foreign: Vec::new(), own_instance: String::new() };
         let zebra = zoo.key("zebrakey", &["--tenant", "zebratenant", "--functions", "zebrafn"]);
         let okapi = zoo.key("okapikey", &["--tenant", "okapitenant", "--functions", "mine"]);
         for (key, name, word) in [(&zebra, "zebrafn", FOREIGN), (&okapi, "mine", OTHER_TENANT)] {
@@ -106,7 +110,7 @@ impl Zoo {
         Visitor { name: name.to_owned(), secret: made.stdout.trim_end().to_owned() }
     }
 
-    fn visitors(&self) -> Vec<Visitor> {
+    pub(crate) fn visitors(&self) -> Vec<Visitor> {
         let of = |role: &str, functions: &str| {
             let name = format!("red-{role}-{functions}");
             self.key(&name, &["--tenant", "red", "--role", role, "--functions", functions])
@@ -126,8 +130,9 @@ impl Zoo {
     }
 
     /// Every way to ask that the document of the API knows.
-    fn probes(&self) -> Vec<Probe> {
-        let document = self.server.api_get("/api/v1/openapi.json").json();
+    pub(crate) fn probes(&self) -> Vec<Probe> {
+        let key = format!("authorization: Bearer {}\r\n", self.server.key);
+        let document = call(self.api, "GET", "/api/v1/openapi.json", &key, b"").json();
         let mut probes = Vec::new();
         for (path, methods) in document["paths"].as_object().unwrap() {
             for (method, operation) in methods.as_object().unwrap() {
@@ -192,7 +197,7 @@ impl Zoo {
     }
 
     /// Foreign words for the fields of a query, each with one like it that nothing has.
-    fn words(&self) -> Vec<(String, String)> {
+    pub(crate) fn words(&self) -> Vec<(String, String)> {
         let pairs = ["fn", "key", "tenant", "-task", "-request"]
             .map(|end| (format!("{FOREIGN}{end}"), format!("{NOBODY}{end}")));
         let tenant = ["key", "tenant", "-task", "-request"]
@@ -215,8 +220,7 @@ impl Zoo {
     /// Asks, and compares what is answered for something foreign and for something that is not there.
     fn ask(&self, visitor: &Visitor, probe: &Probe, faults: &mut Vec<String>) {
         let headers = format!("{}content-type: application/json\r\n", visitor.header());
-        let ask =
-            |(target, body): (String, String)| call(self.server.api, &probe.method, &target, &headers, body.as_bytes());
+        let ask = |(target, body): (String, String)| call(self.api, &probe.method, &target, &headers, body.as_bytes());
         let (there, not) = probe.names.clone().unwrap_or_default();
         let (target, body) = probe.with(&there);
         let answer = ask((target.clone(), body.clone()));
@@ -238,8 +242,17 @@ impl Zoo {
         }
     }
 
+    /// What is wrong with the answers to these, for all visitors.
+    pub(crate) fn faults(&self, visitors: &[Visitor], probes: &[Probe]) -> Vec<String> {
+        let mut faults = Vec::new();
+        for visitor in visitors {
+            probes.iter().for_each(|probe| self.ask(visitor, probe, &mut faults));
+        }
+        faults
+    }
+
     /// Everything that nobody but its owner may change.
-    fn state(&self) -> Value {
+    pub(crate) fn state(&self) -> Value {
         let of = |path: &str| self.admin("GET", path, "").json();
         let tasks = |name: &str| {
             let all = of(&format!("/api/v1/functions/{name}/tasks?limit=1000"));
@@ -262,7 +275,8 @@ impl Zoo {
 
 fn code(answer: &Answer) -> String {
     let json: Value = serde_json::from_slice(&answer.body).unwrap_or_default();
-    json["error"]["code"].as_str().unwrap_or_default().to_owned()
+    // The second is the form of Function Compute.
+    json["error"]["code"].as_str().or_else(|| json["Code"].as_str()).unwrap_or_default().to_owned()
 }
 
 /// Bodies that name something foreign, and one that names nothing.
@@ -284,10 +298,7 @@ fn no_path_with_any_field_tells_or_changes_what_is_foreign() {
     let visitors = zoo.visitors();
     let (probes, before) = (zoo.probes(), zoo.state());
     assert!(probes.len() > 500, "{}", probes.len());
-    let mut faults = Vec::new();
-    for visitor in &visitors {
-        probes.iter().for_each(|probe| zoo.ask(visitor, probe, &mut faults));
-    }
+    let faults = zoo.faults(&visitors, &probes);
     assert!(faults.is_empty(), "{} faults, of which:\n{}", faults.len(), faults[..faults.len().min(12)].join("\n"));
     assert_eq!(zoo.state(), before);
 }
@@ -380,6 +391,51 @@ fn a_key_has_one_rate_at_all_doors() {
     let refusals = zoo.server.api_get("/metrics").text();
     let line = refusals.lines().find(|line| line.contains("key=\"slow\"") && line.contains("rate"));
     assert!(line.is_some_and(|line| line.ends_with(" 4")), "{line:?}");
+}
+
+/// The calls that a key may have in flight are counted at the gateway and at the API's path of tasks alike.
+#[test]
+fn a_key_has_one_number_of_calls_in_flight_at_all_doors() {
+    let zoo = Zoo::open();
+    let narrow = zoo.key("narrow", &["--functions", "mine", "--concurrency", "1", "--role", "operate"]);
+    let submit = || call(zoo.server.api, "POST", "/api/v1/functions/mine/tasks", &narrow.header(), b"answer x");
+    assert_eq!(submit().status(), 202);
+    let mut busy = crate::http::Caller::connect(zoo.server.gateway);
+    busy.send("GET", "/f/mine/hang", &narrow.header());
+    until_true("its place is taken", || zoo.server.api_get("/api/v1/functions/mine").json()["in_flight"] == 1);
+    let refused = submit();
+    assert_eq!((refused.status(), code(&refused).as_str()), (429, "KW-7013"), "{refused:?}");
+    drop(busy);
+    until_true("its place is free again", || submit().status() == 202);
+}
+
+#[test]
+fn tasks_without_a_key_are_only_where_the_function_says_so() {
+    let server = Server::start();
+    let open = function("open", &[], "trigger: {http: {tasks: anonymous}}");
+    server.deploy(&format!("api: kip/v1\nfunctions:\n{}{open}", function("usual", &[], "")));
+    let key = server.kip(&["key", "create", "ann", "--role", "invoke"]).ok().stdout;
+    let key = format!("authorization: Bearer {}\r\n", key.trim_end());
+    let ask =
+        |name: &str, headers: &str| call(server.gateway, "POST", &format!("/f/{name}/task"), headers, b"answer x");
+    let submit = "x-fc-invocation-type: Async\r\n";
+    for (name, headers, status) in [
+        ("usual", String::new(), 200),
+        ("usual", submit.to_owned(), 401),
+        ("usual", format!("{submit}authorization: Bearer not-ours\r\n"), 401),
+        ("usual", format!("{submit}authorization: Bearer kw_{:064x}\r\n", 7), 401),
+        ("usual", format!("{submit}{key}"), 202),
+        ("open", submit.to_owned(), 202),
+        ("open", format!("{submit}{key}"), 202),
+    ] {
+        let answer = ask(name, &headers);
+        assert_eq!(answer.status(), status, "{name} with {headers:?}: {answer:?}");
+    }
+    let told = ask("usual", submit).said();
+    assert!(told.contains("tasks of `usual` need a key") && told.contains("tasks: anonymous"), "{told}");
+    let both = function("f", &[], "trigger: {http: {auth: key, tasks: anonymous}}");
+    let both = format!("api: kip/v1\nfunctions:\n{both}");
+    server.try_deploy(&both).failed(&["tasks", "auth: anonymous"]);
 }
 
 #[test]

@@ -167,6 +167,11 @@ fn clients_send_keys_in_several_ways_and_functions_see_none_of_them() {
         assert_eq!((answer.status(), answer.code().as_str()), (401, code), "{headers}");
         assert_eq!(answer.header("www-authenticate"), Some("Bearer"));
     }
+    // Nor in a form that we do not take for one: as others write the names, or with bytes that are no text.
+    for header in ["x_api_key: ", "api_key: ", "authorization: Bearer \u{ff}"] {
+        let answer = echo("open", &format!("{header}{secret}\r\n"));
+        assert!(answer.status() == 200 && !answer.text().contains(&secret), "{header}: {}", answer.text());
+    }
     // Where none is asked for, a good one is noted and any other is the function's.
     let own = echo("open", "x-api-key: of-the-function\r\n");
     assert!(own.text().contains("of-the-function"), "{}", own.text());

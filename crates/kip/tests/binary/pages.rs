@@ -145,11 +145,48 @@ fn no_page_of_elsewhere_calls_a_local_model() {
             format!("host: evil.example\r\norigin: https://evil.example\r\nauthorization: Bearer {}\r\n", server.key);
         assert_eq!(status(path, &keyed), ok, "a caller with a key is no page of elsewhere");
     }
-    let api = |origin: &str| {
-        let headers = format!("origin: {origin}\r\nauthorization: Bearer {}\r\n", server.key);
-        call(server.api, "GET", "/api/v1/status", &headers, b"").status()
+}
+
+#[test]
+fn no_page_of_elsewhere_reads_what_the_api_shows_without_a_key() {
+    let server = Server::with("[gateway]\nhosts = \"ai.example.com\"\n[metrics]\nopen = true");
+    let key = format!("authorization: Bearer {}\r\n", server.key);
+    let status = |path: &str, headers: &str| {
+        let mut caller = Caller::connect(server.api);
+        caller.write(format!("GET {path} HTTP/1.1\r\n{headers}connection: close\r\n\r\n"));
+        let answer = caller.answer("GET");
+        let body: serde_json::Value = serde_json::from_slice(&answer.body).unwrap_or_default();
+        (answer.status(), body["error"]["code"].as_str().map(str::to_owned))
     };
-    assert_eq!((api("https://evil.example"), api("http://localhost:3000")), (403, 200));
+    let (host, origin) = ((403, Some("KW-2030".to_owned())), (403, Some("KW-2031".to_owned())));
+    let own = server.api.to_string();
+    for path in ["/metrics", "/healthz", "/readyz"] {
+        for name in ["evil.example:5471", "http://evil.example", "127.0.0.1.nip.io:1"] {
+            assert_eq!(status(path, &format!("host: {name}\r\n")), host, "{path}: {name} was made to mean us");
+            let wrong = format!("host: {name}\r\nauthorization: Bearer kw_{:064x}\r\n", 7);
+            assert_eq!(status(path, &wrong), host, "{path}: a key that a page makes up");
+        }
+        for name in [own.as_str(), "localhost", "ai.example.com", "gpu-box:5471"] {
+            assert_eq!(status(path, &format!("host: {name}\r\n")).0, 200, "{path} by {name}");
+            assert_eq!(status(path, &format!("host: http://{name}\r\n")).0, 200, "{path} by {name} with its scheme");
+        }
+    }
+    // What brings a key comes by any name, as clients with a scheme in it do, but from no page of elsewhere.
+    for name in ["evil.example", "http://evil.example", "https://fc.example.com:443"] {
+        assert_eq!(status("/api/v1/status", &format!("host: {name}\r\n{key}")).0, 200, "{name}");
+    }
+    for path in ["/metrics", "/healthz", "/api/v1/status", "/2023-03-30/functions", "/no/such/path"] {
+        for page in ["https://evil.example", "null", "http://127.0.0.1.evil.example"] {
+            let headers = format!("host: http://{own}\r\norigin: {page}\r\n{key}");
+            assert_eq!(status(path, &headers), origin, "{path} from {page}");
+        }
+    }
+    for (name, page) in [("http://gpu-box:1", "http://gpu-box:1"), (own.as_str(), "http://localhost:3000")] {
+        let headers = format!("host: {name}\r\norigin: {page}\r\n{key}");
+        for path in ["/metrics", "/api/v1/status", "/2023-03-30/functions"] {
+            assert_eq!(status(path, &headers).0, 200, "{path}: {page} of {name}");
+        }
+    }
 }
 
 #[test]

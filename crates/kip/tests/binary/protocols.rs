@@ -415,5 +415,6 @@ fn exempt_paths_wake_nobody_and_keep_nobody_awake() {
     assert_eq!(stream.head().status, 200);
     assert_eq!((server.function()["in_flight"].clone(), server.get("/pid").status()), (0.into(), 200));
     server.until_state("paused");
+    until_true("its stream is disconnected", || stream.is_closed());
     assert_eq!(server.get("/pid").status(), 200, "what is not exempt wakes it");
 }

@@ -103,7 +103,7 @@ fn a_backup_holds_sealed_secrets_and_a_restore_without_the_key_lists_them() {
     let bytes = fs::read(file).unwrap();
     assert!(!bytes.windows(13).any(|window| window == b"correct horse"));
     let other = Server::start();
-    let report = other.ask(&["restore", file, "--force"]);
+    let report = other.ask(&["restore", file, "--force", "--yes"]);
     assert_eq!(report["unreadable_secrets"], serde_json::json!(["main"]));
     assert_eq!(other.get("/env").code(), "KW-4029");
     assert!(other.kip(&["secret", "ls"]).ok().stdout.contains("set again"));

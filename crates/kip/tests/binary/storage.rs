@@ -140,7 +140,7 @@ fn a_backup_under_load_is_whole() {
     for number in 0..5 {
         let fresh = tempfile::tempdir().unwrap();
         let file = folder.join(format!("{number}.backup"));
-        let ran = run(kip(fresh.path()).arg("restore").arg(&file).args(["-o", "json"])).ok();
+        let ran = run(kip(fresh.path()).arg("restore").arg(&file).args(["--yes", "-o", "json"])).ok();
         assert_eq!(ran.json()["deployed"].as_array().unwrap().len(), number + 2);
     }
 }
@@ -155,7 +155,7 @@ fn a_backup_brings_a_data_directory_back_without_a_server() {
     server.kip(&["backup", "one.backup"]).ok();
     fs::write(server.data().join("control.db"), vec![b'x'; 10_000]).unwrap();
     let _ = fs::remove_file(server.data().join("control.db-wal"));
-    server.kip(&["restore", "one.backup"]).ok();
+    server.kip(&["restore", "one.backup", "--yes"]).ok();
     server.start_again();
     assert_eq!((names(&server), &server.key), (vec!["f".to_owned()], &key));
     assert_eq!(server.get("/pid").status(), 200);
@@ -212,7 +212,16 @@ fn backups_that_cannot_be_used_change_nothing() {
     let file = path("one.backup");
     stranger.kip(&["restore", file.to_str().unwrap()]).failed(&["KW-8017", "--force"]);
     assert_eq!(names(&stranger), Vec::<String>::new());
-    let told = stranger.kip(&["restore", file.to_str().unwrap(), "--force"]).ok().stdout;
+    // Keys come only if somebody says so.
+    let before = stranger.ask(&["key", "ls"]);
+    stranger.kip(&["restore", file.to_str().unwrap(), "--force"]).failed(&["KW-7070", "admin (admin)", "--yes"]);
+    assert_eq!((names(&stranger), stranger.ask(&["key", "ls"])), (Vec::new(), before.clone()), "nothing was changed");
+    stranger.kip(&["restore", file.to_str().unwrap(), "--force", "--without-keys"]).ok();
+    assert_eq!(names(&stranger), ["f"]);
+    let keys =
+        |list: &serde_json::Value| list.as_array().unwrap().iter().map(|key| key["name"].clone()).collect::<Vec<_>>();
+    assert_eq!(keys(&stranger.ask(&["key", "ls"])), keys(&before), "and no key came");
+    let told = stranger.kip(&["restore", file.to_str().unwrap(), "--force", "--yes"]).ok().stdout;
     assert!(told.contains("added the key admin") && told.contains("(admin), which is valid at once"), "{told}");
     assert_eq!((names(&stranger), stranger.get("/pid").status()), (vec!["f".to_owned()], 200));
     for key in [&stranger.key, &server.key] {

@@ -481,9 +481,10 @@ pub(crate) fn call(address: SocketAddr, method: &str, target: &str, headers: &st
     caller.answer(method)
 }
 
-/// A manifest of these functions.
+/// A manifest of these functions, whose tasks anybody may submit.
 pub(crate) fn manifest(functions: &[String]) -> String {
-    format!("api: kip/v1\nfunctions:\n{}", functions.concat())
+    let open = "defaults: {trigger: {http: {tasks: anonymous}}}";
+    format!("api: kip/v1\n{open}\nfunctions:\n{}", functions.concat())
 }
 
 /// A function that runs the subject; `settings` are more lines of it. Its folder is the one of the test, where the test tells it what to do: its

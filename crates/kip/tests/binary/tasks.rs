@@ -554,6 +554,34 @@ fn a_large_result_is_kept_and_shown_in_part() {
 }
 
 #[test]
+fn results_beyond_the_quota_of_a_function_are_not_kept() {
+    let mut bench = Bench::with("[tasks]\nfunction_results = \"250KiB\"", "");
+    let result = |bench: &Bench, id: &str| {
+        let answer = bench.server.api_get(&format!("/api/v1/functions/f/tasks/{id}/result"));
+        (answer.body.len(), answer.header("x-kip-task-result-cut").map(str::to_owned))
+    };
+    // In the database and in a file.
+    for length in [30_000, 200_000] {
+        let kept = bench.task("", &format!("large {length}"));
+        bench.until(&kept, "Succeeded");
+        assert_eq!(result(&bench, &kept), (length, None));
+    }
+    let beyond = bench.task("", "large 30000");
+    assert_eq!(bench.until(&beyond, "Succeeded")["resultCut"], true);
+    assert_eq!(result(&bench, &beyond), (0, Some("1".to_owned())));
+    assert!(bench.server.log().contains("tasks.function_results"), "{}", bench.server.log());
+    // They are counted again at a start.
+    bench.server.terminate();
+    bench.server.start_again();
+    let after = bench.task("", "large 30000");
+    bench.until(&after, "Succeeded");
+    assert_eq!(result(&bench, &after).0, 0);
+    let small = bench.task("", "large 5000");
+    bench.until(&small, "Succeeded");
+    assert_eq!(result(&bench, &small), (5_000, None));
+}
+
+#[test]
 fn a_run_that_takes_too_long_ends_its_instance_before_another_has_its_place() {
     for stateful in [false, true] {
         let bench = Bench::start("instances: {max: 1}");

@@ -377,7 +377,7 @@ fn a_backup_under_load_holds_tasks_that_can_be_put_back() {
     load.join().unwrap();
     let fresh = tempfile::tempdir().unwrap();
     let data = fresh.path().join("data");
-    crate::support::run(crate::support::kip(&data).arg("restore").arg(&file).args(["-o", "json"])).ok();
+    crate::support::run(crate::support::kip(&data).arg("restore").arg(&file).args(["--yes", "-o", "json"])).ok();
     let store = kip_store::tasks::SqliteTasks::open(&data.join("tasks.db")).unwrap();
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
     runtime.block_on(async {

@@ -142,6 +142,8 @@ fn the_table_of_defaults_is_true() {
         ("lifecycle.stop.to", if empty.lifecycle.stop.to.is_none() { "by the main process" } else { "?" }.to_owned()),
         ("request_body", if empty.request_body == RequestBody::Measured { "measured" } else { "stream" }.to_owned()),
         ("ports", if empty.ports.is_empty() { "none" } else { "?" }.to_owned()),
+        ("listen", if empty.listen.is_port() { "port" } else { "socket" }.to_owned()),
+        ("user", empty.user.unwrap_or_else(|| "by the server".to_owned())),
         ("deploy.strategy", if empty.deploy == Deploy::default() { "rolling" } else { "?" }.to_owned()),
         ("pull", "missing".to_owned()),
         ("code", "snapshot, where possible".to_owned()),
@@ -174,6 +176,7 @@ fn the_table_of_defaults_is_true() {
         ("dispatch", if defaults::DISPATCH == Dispatch::Packed { "packed" } else { "balanced" }.to_owned()),
         ("protocol", if empty.protocol.is_none() { "http1, for gRPC h2c" } else { "?" }.to_owned()),
         ("trigger.http.auth", if empty.http.auth == HttpAuth::Anonymous { "anonymous" } else { "key" }.to_owned()),
+        ("trigger.http.tasks", if empty.http.open_tasks { "anonymous" } else { "key" }.to_owned()),
         ("trigger.http.methods", if empty.http.methods.is_empty() { "all" } else { "?" }.to_owned()),
         ("trigger.http.exempt", if empty.http.exempt.is_empty() { "none" } else { "?" }.to_owned()),
     ];

@@ -30,6 +30,7 @@ use crate::secrets::{self, StoredSecret};
 use crate::sqlite::{ControlFile, SqliteFile};
 use crate::staged::StagedBackup;
 use crate::tasks::BlobHold;
+use crate::time_limit::TimeLimit;
 use crate::version::{StoredAlias, StoredTraffic, StoredVersion};
 use crate::{Identity, VersionSource};
 
@@ -210,7 +211,9 @@ impl ControlFile for SqliteControl {
             .change(move |c: &mut Connection| {
                 // Attaching is not possible inside a transaction.
                 c.execute("ATTACH ?1 AS backup", [file.as_str()])?;
+                let limit = TimeLimit::of(c, Path::new(&file));
                 let replaced = restore::replace(c, &by, at, &renew);
+                drop(limit);
                 let detached = c.execute_batch("DETACH backup");
                 let seq = replaced?;
                 detached?;

@@ -29,6 +29,29 @@ async fn newest_first_by_function_and_bounded() {
     assert_eq!(store.requests(RequestFilter { limit: 5, ..RequestFilter::default() }).await.unwrap(), []);
 }
 
+/// One function that is called without end pushes out no record of another one.
+#[tokio::test]
+async fn a_busy_function_has_its_share_of_the_records() {
+    let folder = tempfile::tempdir().unwrap();
+    let store = SqliteRecords::open(&folder.path().join("records.db")).unwrap();
+    let of = |function: &str, numbers: std::ops::Range<u16>| {
+        let function = function.to_owned();
+        numbers.map(move |number| Record::Request(RequestRecord { function: function.clone(), ..request(number) }))
+    };
+    store.append(of("quiet", 0..5).collect()).await.unwrap();
+    for round in 0..5 {
+        store.append(of("busy", round * 200..(round + 1) * 200).collect()).await.unwrap();
+        store.prune(Retention { count: 100, age: 1 << 40 }, 0).await.unwrap();
+    }
+    let kept = async |function: &str| {
+        let filter = RequestFilter { function: Some(function.to_owned()), limit: 1_000, ..RequestFilter::default() };
+        store.requests(filter).await.unwrap()
+    };
+    assert_eq!(kept("quiet").await.len(), 5, "it keeps all of its own");
+    let busy = kept("busy").await;
+    assert_eq!((busy.len(), busy[0].id.as_str()), (95, "r999"), "the newest of the other one");
+}
+
 #[tokio::test]
 async fn usage_is_kept_by_function() {
     let folder = tempfile::tempdir().unwrap();

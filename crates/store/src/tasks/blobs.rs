@@ -107,6 +107,11 @@ impl Blobs {
         Ok(pin)
     }
 
+    /// How large a file is; 0 if it is not there.
+    pub(crate) fn bytes_of(&self, hash: &str) -> u64 {
+        fs::metadata(self.folder.join(hash)).map_or(0, |about| about.len())
+    }
+
     /// What a file holds.
     pub(crate) fn get(&self, hash: &str) -> io::Result<Bytes> {
         fs::read(self.folder.join(hash)).map(Bytes::from)

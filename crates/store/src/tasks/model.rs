@@ -269,6 +269,8 @@ pub trait TaskReader: Send + Sync + std::fmt::Debug {
     async fn payload(&self, number: TaskNumber) -> Result<Option<Bytes>, Error>;
     /// What a task's function answered, if it did and that was kept.
     async fn output(&self, number: TaskNumber) -> Result<Option<Output>, Error>;
+    /// Bytes of the answers that are kept, by function and tenant.
+    async fn kept_results(&self) -> Result<Vec<(String, String, u64)>, Error>;
     /// The tasks that fit.
     async fn list(&self, filter: TaskFilter) -> Result<Vec<Task>, Error>;
     /// How many fit, whatever the filter's limit, up to `most`.

@@ -1,5 +1,6 @@
 //! Questions about tasks.
 
+use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use bytes::Bytes;
@@ -72,6 +73,21 @@ fn task_of(row: &Row<'_>, names: &mut Names) -> Result<Task> {
         progress: None,
         envelope: String::new(),
     })
+}
+
+/// Bytes of answers by function and tenant. `of_file` says how large the file of a name is.
+pub(super) fn kept_results(c: &Connection, of_file: impl Fn(&str) -> u64) -> Result<Vec<(String, String, u64)>> {
+    let mut query = c.prepare_cached(
+        "SELECT t.function, t.tenant, coalesce(length(o.bytes), 0), o.blob FROM outputs o JOIN tasks t ON t.number = o.number",
+    )?;
+    let mut rows = query.query([])?;
+    let mut kept: BTreeMap<(String, String), u64> = BTreeMap::new();
+    while let Some(row) = rows.next()? {
+        let file = row.get_ref(3)?.as_str_or_null()?.map_or(0, &of_file);
+        let bytes = row.get::<_, i64>(2)?.unsigned_abs() + file;
+        *kept.entry((row.get(0)?, row.get(1)?)).or_default() += bytes;
+    }
+    Ok(kept.into_iter().map(|((function, tenant), bytes)| (function, tenant, bytes)).collect())
 }
 
 /// A task with the number of its last event.

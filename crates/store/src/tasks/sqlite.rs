@@ -191,6 +191,11 @@ impl TaskReader for SqliteTasks {
         }
     }
 
+    async fn kept_results(&self) -> Result<Vec<(String, String, u64)>, Error> {
+        let blobs = self.blobs.clone();
+        self.readers.read_wide(move |c| read::kept_results(c, |hash| blobs.bytes_of(hash))).await
+    }
+
     async fn list(&self, filter: TaskFilter) -> Result<Vec<Task>, Error> {
         self.readers.read_wide(move |c| read::list(c, &filter)).await
     }
