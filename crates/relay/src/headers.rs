@@ -115,7 +115,8 @@ pub(crate) fn toward_instance(headers: &mut HeaderMap, call: &ForwardedHeaders<'
     join_cookies(headers);
     strip_ours(headers, CLAIMS);
     let our_key = |value: &HeaderValue| {
-        value.to_str().is_ok_and(|value| value.contains("kw_"))
+        // A key, or a signature with an access-key pair.
+        value.to_str().is_ok_and(|value| value.contains("kw_") || value.contains("KWAK"))
             || value.as_bytes().get(..6).is_some_and(|scheme| scheme.eq_ignore_ascii_case(b"basic "))
                 && decoded(&value.as_bytes()[6..]).windows(3).any(|three| three == b"kw_")
     };

@@ -15,8 +15,6 @@ use crate::body::{InstanceEnd, Order, ReadyInstance, StartProblem};
 /// readiness is seen late by a fifth of the start at most.
 const FIRST_PAUSE: Duration = Duration::from_millis(1);
 const LONGEST_PAUSE: Duration = Duration::from_millis(50);
-/// One probe may take this long; a model that is loading often accepts and does not answer.
-const PROBE_LIMIT: Duration = Duration::from_secs(2);
 
 type Failure = (StartProblem, String);
 
@@ -41,6 +39,9 @@ pub(super) async fn wait(process: &Process, order: &Order, port: u16) -> Result<
 
 async fn probe_and_check(process: &Process, order: &Order, port: u16) -> Result<ReadyInstance, Failure> {
     let mut stranger_seen = false;
+    if order.probing.delay > 0 {
+        tokio::time::sleep(Duration::from_millis(order.probing.delay)).await;
+    }
     loop {
         let address = probe(order, port).await;
         match check_owner(process, order, address) {
@@ -55,12 +56,22 @@ async fn probe_and_check(process: &Process, order: &Order, port: u16) -> Result<
 async fn probe(order: &Order, port: u16) -> SocketAddr {
     let addresses = [IpAddr::V4(Ipv4Addr::LOCALHOST), IpAddr::V6(Ipv6Addr::LOCALHOST)];
     let mut pause = FIRST_PAUSE;
+    let mut successes = 0;
     loop {
+        let mut answered = false;
         for ip in addresses {
             let address = SocketAddr::new(ip, port);
             if answers(order, address).await {
-                return address;
+                answered = true;
+                successes += 1;
+                if successes >= order.probing.successes {
+                    return address;
+                }
+                break;
             }
+        }
+        if !answered {
+            successes = 0;
         }
         tokio::time::sleep(pause).await;
         pause = (pause * 6 / 5).min(LONGEST_PAUSE);
@@ -68,14 +79,16 @@ async fn probe(order: &Order, port: u16) -> SocketAddr {
 }
 
 async fn answers(order: &Order, address: SocketAddr) -> bool {
+    // A model that is loading often accepts and does not answer.
+    let limit = Duration::from_millis(order.probing.timeout);
     match &order.ready {
         ReadyProbe::Tcp | ReadyProbe::Exec { .. } => {
-            matches!(tokio::time::timeout(PROBE_LIMIT, TcpStream::connect(address)).await, Ok(Ok(_)))
+            matches!(tokio::time::timeout(limit, TcpStream::connect(address)).await, Ok(Ok(_)))
         }
         ReadyProbe::Http { path } => {
             let headers = HeaderMap::new();
             let status =
-                kip_host::http_client::status_of(http::Method::GET, &address.into(), path, &headers, PROBE_LIMIT).await;
+                kip_host::http_client::status_of(http::Method::GET, &address.into(), path, &headers, limit).await;
             status.is_ok_and(|status| (200..400).contains(&status))
         }
     }
