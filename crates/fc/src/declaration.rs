@@ -65,6 +65,12 @@ pub(crate) fn fresh(name: FunctionName, config: &Map<String, Value>, tree: &Path
     Ok(spec)
 }
 
+/// The port on which a program is expected.
+pub(crate) fn configured_port(config: &Map<String, Value>) -> FcResult<u64> {
+    let port = object(config, "customRuntimeConfig")?.map(|of| number(of, "port", 0, 65_535)).transpose()?.flatten();
+    Ok(port.filter(|port| *port > 0).unwrap_or(CONTAINER_PORT))
+}
+
 /// Settles the port of a program that listens on the configured one whatever it is told. Others get a port for each instance. `reads` says
 /// whether the program may learn its port; a variable of the configuration says it better.
 pub(crate) fn set_port(config: &Map<String, Value>, spec: &mut FunctionSpec, reads: bool) -> FcResult<()> {
@@ -76,11 +82,9 @@ pub(crate) fn set_port(config: &Map<String, Value>, spec: &mut FunctionSpec, rea
         Some(other) => return Err(FcError::invalid(format!("{FIXED_PORT} is true or false, not `{other}`"))),
     };
     let was = spec.resources.port.take();
-    let port = object(config, "customRuntimeConfig")?.map(|of| number(of, "port", 0, 65_535)).transpose()?.flatten();
     let is_program = matches!(spec.program, Program::Command { .. });
     if fixed && is_program {
-        let port = port.filter(|port| *port > 0).unwrap_or(CONTAINER_PORT);
-        spec.resources.port = u16::try_from(port).ok();
+        spec.resources.port = u16::try_from(configured_port(config)?).ok();
         (spec.instances.max, spec.deploy.strategy) = (1, Strategy::Recreate);
     } else if was.is_some() {
         spec.instances.max = defaults::INSTANCES.max;

@@ -14,7 +14,7 @@ use serde_json::{Map, Value, json};
 
 use crate::code::{CodeInfo, ports};
 use crate::config::{check, object};
-use crate::declaration::{Runtime, apply, fresh, program, runtime, set_port};
+use crate::declaration::{Runtime, apply, configured_port, fresh, program, runtime, set_port};
 use crate::error::{FcError, FcResult};
 use crate::query::{listed, page};
 use crate::record::FunctionRecord;
@@ -260,8 +260,8 @@ async fn reads_port(config: &Map<String, Value>, spec: &FunctionSpec) -> FcResul
     if runtime(name)? != Runtime::Custom {
         return Ok(true);
     }
-    let (argv, dir) = (argv.clone(), dir.clone());
-    let found = kip_host::tasks::blocking("port of a program", move || ports::reads_port(&argv, &dir)).await;
+    let (argv, dir, port) = (argv.clone(), dir.clone(), configured_port(config)?);
+    let found = kip_host::tasks::blocking("port of a program", move || ports::reads_port(&argv, &dir, port)).await;
     Ok(found.unwrap_or(true))
 }
 

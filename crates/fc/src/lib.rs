@@ -95,7 +95,7 @@ pub fn declaration(name: FunctionName, config: &Map<String, Value>, code: &Path)
             if let Program::Command { argv, dir } = &spec.program
                 && is_custom
             {
-                let reads = code::ports::reads_port(argv, dir);
+                let reads = code::ports::reads_port(argv, dir, declaration::configured_port(config)?);
                 declaration::set_port(config, &mut spec, reads)?;
             }
             Ok(spec)

@@ -165,7 +165,8 @@ impl RequestHandler {
         let token = self.check_token(owner.as_deref(), &place.target, &http, (request, &sent), id, inbound).await?;
         let rewrite = place.rewrite.clone();
         let mut call = self.admit(place, &http, (request, &sent, token.is_some()), id, inbound)?;
-        if let Some(hash) = sent.body() {
+        // What follows CONNECT is no body: it ends with the WebSocket.
+        if let Some(hash) = sent.body().filter(|_| request.method() != Method::CONNECT) {
             Box::pin(self.check_body(request, &mut call, hash)).await.map_err(|problem| refused(problem, id))?;
         }
         if let Some(rewrite) = rewrite {

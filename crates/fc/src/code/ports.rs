@@ -1,7 +1,7 @@
-//! Whether a program can learn the port that it is given: whether its files name one of the variables that say it.
+//! Whether a program can learn the port that it is given: by its command and its files.
 //!
-//! A program that names none listens on its configured port whatever it is told, as the vendor's samples do. Then the port is a resource, and
-//! programs with the same port take turns. A file that names a variable without need costs nothing: its program gets a port of its own, as most do.
+//! A program that names its configured port and none of the variables that say one listens there whatever it is told, as the vendor's samples do.
+//! Then the port is a resource, and programs with the same port take turns. A program that names neither may start another one that reads it.
 
 use std::fs;
 use std::path::Path;
@@ -12,20 +12,24 @@ const VARIABLES: [&[u8]; 3] = [b"FC_SERVER_PORT", b"FC_CUSTOM_LISTEN_PORT", b"PO
 const MOST_BYTES: u64 = 64 << 20;
 const MOST_FILES: usize = 20_000;
 
-/// Whether a program may read its port: by a word of its command, or in a file below its folder.
-pub(crate) fn reads_port(argv: &[String], tree: &Path) -> bool {
-    let mut search = Search::default();
+/// Whether a program may read its port. If not, its command or a file of it names the configured port, and nothing names a variable.
+pub(crate) fn reads_port(argv: &[String], tree: &Path, port: u64) -> bool {
+    let mut search = Search { number: port.to_string().into_bytes(), ..Search::default() };
     let mut named = |word: &String| {
         let path = Path::new(word);
         // A program of the host that the command names by its path.
         let is_outside = path.is_absolute() && !path.starts_with(tree) && path.is_file();
-        names_variable(word.as_bytes()) || (is_outside && search.file(path))
+        search.text(word.as_bytes()) || (is_outside && search.file(path))
     };
-    argv.iter().any(&mut named) || search.below(tree)
+    argv.iter().any(&mut named) || search.below(tree) || !search.named
 }
 
 #[derive(Debug, Default)]
 struct Search {
+    /// The configured port, in digits.
+    number: Vec<u8>,
+    /// Whether it was found.
+    named: bool,
     bytes: u64,
     files: usize,
 }
@@ -56,7 +60,17 @@ impl Search {
         if self.files > MOST_FILES || self.bytes > MOST_BYTES {
             return true;
         }
-        fs::read(path).map_or(true, |bytes| names_variable(&bytes))
+        fs::read(path).map_or(true, |bytes| self.text(&bytes))
+    }
+
+    /// Whether a text names a variable. That it names the port is kept.
+    fn text(&mut self, text: &[u8]) -> bool {
+        let is_digit = |byte: Option<&u8>| byte.is_some_and(u8::is_ascii_digit);
+        self.named |= memchr::memmem::find_iter(text, &self.number).any(|at| {
+            let before = at.checked_sub(1).and_then(|before| text.get(before));
+            !is_digit(before) && !is_digit(text.get(at + self.number.len()))
+        });
+        names_variable(text)
     }
 }
 
@@ -121,16 +135,23 @@ mod tests {
         let folder = tempfile::tempdir().unwrap();
         let none = ["python3".to_owned(), "app.py".to_owned()];
         fs::write(folder.path().join("app.py"), "HTTPServer(('0.0.0.0', 9000), Handler)").unwrap();
-        assert!(!reads_port(&none, folder.path()));
-        assert!(reads_port(&["sh".to_owned(), "-c".to_owned(), "serve --port ${PORT}".to_owned()], folder.path()));
+        assert!(!reads_port(&none, folder.path(), 9_000));
+        assert!(reads_port(&none, folder.path(), 900), "it is another number");
+        assert!(reads_port(&none, folder.path(), 8_000), "it names neither: what it starts may read one");
+        assert!(!reads_port(&["serve".to_owned(), "--port=8000".to_owned()], folder.path(), 8_000));
+        assert!(reads_port(
+            &["sh".to_owned(), "-c".to_owned(), "serve --port ${PORT}".to_owned()],
+            folder.path(),
+            9_000
+        ));
         fs::create_dir(folder.path().join(crate::bootstrap::FOLDER)).unwrap();
         fs::write(folder.path().join(crate::bootstrap::FOLDER).join("python.py"), "FC_SERVER_PORT").unwrap();
-        assert!(!reads_port(&none, folder.path()), "ours is none of the program");
+        assert!(!reads_port(&none, folder.path(), 9_000), "ours is none of the program");
         let outside = tempfile::NamedTempFile::new().unwrap();
         fs::write(outside.path(), b"\x7fELF getenv\0PORT\0").unwrap();
-        assert!(reads_port(&[outside.path().display().to_string()], folder.path()), "a program of the host");
+        assert!(reads_port(&[outside.path().display().to_string()], folder.path(), 9_000), "a program of the host");
         fs::create_dir(folder.path().join("lib")).unwrap();
         fs::write(folder.path().join("lib/server.py"), "os.environ.get(\"PORT\")").unwrap();
-        assert!(reads_port(&none, folder.path()));
+        assert!(reads_port(&none, folder.path(), 9_000));
     }
 }
