@@ -1,6 +1,6 @@
 //! Functions: made, shown, changed, removed, listed; their code.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use axum::response::Response;
 use kip_control::{Control, Direction, LATEST};
@@ -148,6 +148,7 @@ pub(crate) async fn update(fc: &Fc, request: &Request) -> FcResult<Response> {
     let tags = change.remove("tags").map(|tags| tags::checked(&tags)).transpose()?;
     let code = change.remove("code");
     // What a kip.yaml declares need not be within the vendor's limits: it is shown, and may come back.
+    let sent: BTreeSet<String> = change.keys().cloned().collect();
     let change = differences(&fc.shown(&view, LATEST).await?, change);
     check(&change, false)?;
     let code = match code {
@@ -155,31 +156,26 @@ pub(crate) async fn update(fc: &Fc, request: &Request) -> FcResult<Response> {
         _ => None,
     };
     let author = Author { if_match: Some(rev), ..request.author() };
-    let changed = match change {
-        // Who writes back what they read makes no revision.
-        change if change.is_empty() && code.is_none() => match &tags {
-            Some(tags) => settings::put(fc, TAGS, &view.name, "", tags, request.author()).await,
-            None => Ok(()),
-        },
-        change => {
-            let beside = tags.map(|tags| settings::put_change(TAGS, &view.name, "", &tags)).into_iter().collect();
-            change_over(fc, &view, change, code.clone(), (author, beside)).await
-        }
-    };
+    let beside = tags.as_ref().map(|tags| settings::put_change(TAGS, &view.name, "", tags)).into_iter().collect();
+    let changed = change_over(fc, &view, (change, &sent), code.clone(), (author, beside)).await;
     code.iter().for_each(|code| fc.codes.release(&code.sha256));
-    changed?;
+    if !changed? && let Some(tags) = tags {
+        settings::put(fc, TAGS, &view.name, "", &tags, request.author()).await?;
+    }
     let view = fc.view(name, LATEST).await?;
     Ok(json(fc.shown(&view, LATEST).await?))
 }
 
-/// Applies a change to the present declaration, so that what others said of it stays.
+/// Applies a change to the present declaration, so that what others said of it stays. What a field names outside of the function (a role, a
+/// layer, a folder) is looked up again where the field is `sent`, also if it reads the same. False if nothing is another one: then no revision
+/// is made.
 async fn change_over(
     fc: &Fc,
     view: &FunctionView,
-    change: Map<String, Value>,
+    (change, sent): (Map<String, Value>, &BTreeSet<String>),
     code: Option<CodeInfo>,
     (author, beside): (Author, Vec<SettingChange>),
-) -> FcResult<()> {
+) -> FcResult<bool> {
     let mut spec = view.spec.clone();
     let mut record = view.record.clone().unwrap_or_default();
     let code_changed = code.is_some();
@@ -188,7 +184,8 @@ async fn change_over(
     let program_changed = is_ours && PROGRAM.iter().any(|name| change.contains_key(*name))
         || !is_ours && changes_program(&render(&view.spec), &change);
     record.config.extend(change.clone());
-    let layers_changed = change.contains_key("layers");
+    let names = |field: &str| if is_ours { sent.contains(field) } else { change.contains_key(field) };
+    let layers_changed = names("layers");
     let layers = if layers_changed { layers::resolve(fc, &record.config).await? } else { layers::placed(&spec) };
     if layers_changed && !is_ours && layers.is_some() {
         return Err(FcError::refused(format!(
@@ -203,7 +200,7 @@ async fn change_over(
         whole.entry("runtime").or_insert_with(|| "custom.debian12".into());
         check(&whole, true)?;
     }
-    let mounts_changed = shares::FIELDS.iter().any(|name| change.contains_key(*name));
+    let mounts_changed = shares::FIELDS.iter().any(|field| names(field));
     let mounts = if mounts_changed { shares::resolve(fc, &record.config).await? } else { shares::placed(&spec) };
     if mounts_changed && !is_ours && !mounts.is_empty() {
         return Err(FcError::refused(format!(
@@ -229,7 +226,10 @@ async fn change_over(
     }
     // What was sent before and differs now was changed by somebody else, which stays.
     apply(&change, &mut spec)?;
-    set_credentials(fc, &record.config, &mut spec).await?;
+    // What a kip.yaml says of these variables is its own.
+    if is_ours || change.contains_key("role") {
+        set_credentials(fc, &record.config, &mut spec).await?;
+    }
     if is_ours {
         let reads = reads_port(&record.config, &spec).await?;
         set_port(&record.config, &mut spec, reads)?;
@@ -237,7 +237,11 @@ async fn change_over(
     if change.contains_key("gpuConfig") {
         set_device_type(fc, &change, &mut spec)?;
     }
-    deploy(fc, spec, &record, Some(view), author, beside).await
+    if change.is_empty() && !code_changed && spec == view.spec {
+        return Ok(false);
+    }
+    deploy(fc, spec, &record, Some(view), author, beside).await?;
+    Ok(true)
 }
 
 /// Whether a change of a function that is declared elsewhere names another program: its probe alone is none of it.
