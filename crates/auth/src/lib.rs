@@ -12,6 +12,7 @@ mod key;
 mod manage;
 mod seal;
 mod secrets;
+mod signature;
 #[cfg(test)]
 mod tests;
 
@@ -37,6 +38,7 @@ pub use kip_store::{AuditFilter, AuditRecord, Author};
 pub use manage::{IssuedKey, KeyChange, NewKey};
 pub use seal::{SEAL_KEY, Seal, seal_key_file};
 pub use secrets::Secrets;
+pub use signature::{BodyHash, NoSignatures, SignatureCheck, SignedHead, Signer};
 
 /// What a key begins with, so that one in a log or a repository is recognised.
 const PREFIX: &str = "kw_";

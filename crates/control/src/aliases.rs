@@ -3,7 +3,7 @@
 use kip_spec::qualifier::{LATEST, host_label};
 use kip_spec::sticky::Sticky;
 use kip_spec::{AliasName, QualifierName};
-use kip_store::{AliasTarget, Author, Change, Effect, Object, StoredAlias, TrafficShare};
+use kip_store::{AliasTarget, Author, Change, Effect, Object, SettingChange, StoredAlias, TrafficShare};
 use kip_wire::{AliasInfo, TargetInfo};
 
 use crate::cell::Cell;
@@ -38,6 +38,21 @@ impl Control {
         change: AliasChange,
         author: Author,
     ) -> Result<AliasInfo, Error> {
+        self.set_alias_with(name, alias, change, Vec::new(), author).await
+    }
+
+    /// The same, with settings that are stored in the same commit.
+    ///
+    /// # Errors
+    /// As [`Control::set_alias`].
+    pub async fn set_alias_with(
+        &self,
+        name: &str,
+        alias: &str,
+        change: AliasChange,
+        beside: Vec<SettingChange>,
+        author: Author,
+    ) -> Result<AliasInfo, Error> {
         let AliasChange { targets, description, sticky } = change;
         let (control, name, alias) = (self.clone(), name.to_owned(), alias.to_owned());
         let unit = self.shared.changes.unit(move |turn| async move {
@@ -69,7 +84,7 @@ impl Control {
             let (function, object) = (cell.name().clone(), Object::Alias(cell.name().clone(), alias.clone()));
             let change =
                 Change::PutAlias { function, name: alias.clone(), targets, description, sticky, rollout: None };
-            let committed = turn.commit(author.proposal(object, change)).await?;
+            let committed = turn.commit(author.proposal(object, change.together(beside))).await?;
             let Effect::Alias(stored) = committed.effect else { return Err(Error::NoFunction { name, nearest: None }) };
             let description = stored.description.clone();
             cell.point(stored, versions);

@@ -3,7 +3,7 @@
 mod looks;
 
 use std::collections::{BTreeMap, HashMap};
-use std::sync::atomic::AtomicU32;
+use std::sync::atomic::{AtomicBool, AtomicU32};
 use std::sync::{Arc, Weak};
 
 use kip_engine::{InstanceEnd, StartError};
@@ -12,7 +12,6 @@ use kip_fleet::{
     Backlog, Call, Change, Class, CoreHost, CoreNumber, Effect, Event, FoundState, FunctionCore, Inventory, Now, Place,
     ProbeFailure, Qualifier, Reason, Recovery, Refusal, RoomNeed, Shortage, StartFailure, StartKind, State, Ticket,
 };
-use kip_spec::function::HttpTrigger;
 use kip_spec::scaling::Fc;
 use kip_spec::sticky::Sticky;
 use kip_spec::{FunctionName, InstanceId, QualifierName, VersionId};
@@ -22,6 +21,7 @@ use tokio::sync::{Notify, oneshot};
 
 use crate::Version;
 use crate::bodies::Bodies;
+use crate::http_triggers::HttpTriggers;
 use crate::link::{Link, Presence};
 use crate::outcomes::Outcomes;
 use crate::permit::{Permit, QueuedRequest, RequestRefusal, Verdict};
@@ -96,8 +96,10 @@ pub struct Cell {
     offered: Mutex<BTreeMap<VersionId, u32>>,
     /// Places whose work goes on when the server ends.
     pub(crate) outliving: AtomicU32,
-    /// What an HTTP trigger of a facade says in the place of the declaration.
-    pub(crate) http: RwLock<Option<Arc<HttpTrigger>>>,
+    /// What HTTP triggers of a facade say in the place of the declaration.
+    pub(crate) http: RwLock<Option<Arc<HttpTriggers>>>,
+    /// It takes no invocations.
+    pub(crate) disabled: AtomicBool,
     inner: Mutex<Inner>,
 }
 
@@ -197,6 +199,7 @@ impl Cell {
             offered: Mutex::default(),
             outliving: AtomicU32::new(0),
             http: RwLock::default(),
+            disabled: AtomicBool::new(false),
             inner: Mutex::new(inner),
         }
     }

@@ -11,7 +11,7 @@ use kip_fleet::router::Message;
 use kip_fleet::{Event, Reason, ToPlacer};
 use kip_spec::InstanceId;
 
-use crate::rounds::{AT_ONCE, CheckKind, CheckResult, CheckSchedule, CheckVerdict, DueCheck, LIVE_LIMIT, READY_LIMIT};
+use crate::rounds::{AT_ONCE, CheckKind, CheckResult, CheckSchedule, CheckVerdict, DueCheck};
 use crate::shared::Shared;
 
 /// The file of the driver of devices that programs load (NVIDIA's, the only one that this server knows).
@@ -80,10 +80,14 @@ async fn ask(shared: Arc<Shared>, all: Vec<DueCheck>) -> Vec<(DueCheck, CheckRes
     };
     for due in all {
         let (path, limit) = match due.look {
-            CheckKind::Ready => (due.link.version.ready_path(), READY_LIMIT),
-            CheckKind::Live => (due.link.version.spec.live.as_ref().map(|live| live.path.as_str()), LIVE_LIMIT),
-            CheckKind::Memory | CheckKind::Device | CheckKind::Code | CheckKind::Driver => (None, LIVE_LIMIT),
+            CheckKind::Ready => (due.link.version.ready_path(), due.link.version.spec.probes.ready.as_ready().timeout),
+            CheckKind::Live => {
+                let spec = &due.link.version.spec;
+                (spec.live.as_ref().map(|live| live.path.as_str()), spec.probes.live.as_live().timeout)
+            }
+            CheckKind::Memory | CheckKind::Device | CheckKind::Code | CheckKind::Driver => (None, 0),
         };
+        let limit = Duration::from_millis(limit);
         let found = match path {
             _ if matches!(due.look, CheckKind::Code | CheckKind::Driver) => look_into(&shared, &due).await,
             Some(path) => probe(&shared, &due, path, limit).await,

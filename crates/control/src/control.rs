@@ -8,14 +8,15 @@ use std::time::Duration;
 
 use kip_engine::{BodyEvent, Measure};
 use kip_fleet::{Event, Placer};
+use kip_host::failpoint::reached;
 use kip_host::tasks::Supervisor;
 use kip_spec::function::FunctionSpec;
 use kip_spec::named_secret::SecretName;
 use kip_spec::qualifier::host_label;
 use kip_spec::{FunctionName, InstanceId, VersionId};
 use kip_store::{
-    Author, Change, Effect, IfMatch, Object, Proposal, RecordStore, RevisionExtra, Seq, StoredRevision, TrafficShare,
-    VersionSource,
+    Author, Change, Effect, IfMatch, Object, Proposal, RecordStore, RevisionExtra, Seq, SettingChange, StoredRevision,
+    TrafficShare, VersionSource,
 };
 use kip_wire::{FunctionInfo, HostInfo, InstanceInfo, ServerEvent};
 use parking_lot::{Mutex, RwLock};
@@ -52,6 +53,8 @@ pub struct Direction {
     pub held: bool,
     /// What a facade keeps of the new revisions.
     pub extra: BTreeMap<FunctionName, RevisionExtra>,
+    /// Settings that belong to the deployment, stored in the same commit.
+    pub settings: Vec<SettingChange>,
 }
 
 /// Places for tasks that may be on their way.
@@ -204,7 +207,7 @@ impl Control {
         specs: Vec<FunctionSpec>,
         document: String,
         facade: &'static str,
-        Direction { traffic, held, extra }: Direction,
+        Direction { traffic, held, extra, settings }: Direction,
         author: Author,
     ) -> Result<Vec<DeployResult>, Error> {
         let control = self.clone();
@@ -232,7 +235,10 @@ impl Control {
             });
             let keep = keep.collect();
             let change = Change::Deploy { specs, document, facade, traffic: traffic.clone(), held, keep, extra };
+            let change = change.together(settings);
+            reached("deploy: checked");
             let committed = turn.commit(Proposal { by: author.by, change, if_match }).await?;
+            reached("deploy: committed");
             let Effect::Deployed(revisions) = committed.effect else { return Ok(Vec::new()) };
             if held {
                 return revisions.into_iter().map(|stored| control.hold(stored)).collect();
@@ -242,6 +248,7 @@ impl Control {
             for DeployResult { function, .. } in &deployed {
                 control.direct_traffic(function, traffic.get(function).cloned().unwrap_or_default()).await?;
             }
+            reached("deploy: applied");
             Ok(deployed)
         });
         unit.await

@@ -164,6 +164,12 @@ pub enum Error {
         /// The function.
         function: String,
     },
+    /// It was disabled.
+    #[error("function '{function}' takes no invocations: it is disabled")]
+    Disabled {
+        /// The function.
+        function: String,
+    },
     /// The server ends.
     #[error("the server is shutting down")]
     ShuttingDown,
@@ -194,6 +200,7 @@ impl Error {
             Self::RoleInvalid { .. } => code::ROLE_MAP_INVALID,
             Self::BudgetInvalid { .. } => code::BUDGET_INVALID,
             Self::NoBudget { .. } => code::NO_BUDGET,
+            Self::Disabled { .. } => code::INVOCATION_DISABLED,
             Self::ShuttingDown => code::SHUTTING_DOWN,
             Self::AccessLog(_) => code::CONFIG_INVALID,
         }
@@ -270,6 +277,9 @@ impl From<Error> for Problem {
             Error::Declared { function } => problem.hint(format!(
                 "change scaling.provision in kip.yaml and deploy it, or put something else over it: `kip provision set {function} --target 0`"
             )),
+            Error::Disabled { .. } => {
+                problem.hint("EnableFunctionInvocation takes it back into service; `kip audit` says who disabled it")
+            }
             Error::ShuttingDown => problem,
             Error::AccessLog(source) => problem
                 .cause(source.to_string())

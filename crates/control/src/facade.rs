@@ -1,14 +1,17 @@
 //! What facades keep of functions beside their declarations: words of their own, triggers, settings.
 
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
 
-use kip_spec::function::{HttpAuth, HttpTrigger};
+use kip_fleet::Event;
+use kip_spec::function::HttpAuth;
 use kip_spec::{FunctionName, VersionId};
 use kip_store::{Author, Change, Effect, Object, RevisionExtra, StoredResource, StoredSetting, StoredTrigger};
 
 use crate::cell::Cell;
 use crate::control::Control;
 use crate::error::Error;
+use crate::http_triggers::HttpTriggers;
 
 impl Control {
     /// The names of all functions, sorted.
@@ -101,18 +104,52 @@ impl Control {
 }
 
 impl Cell {
-    /// Who may call it over HTTP, where a trigger says so and not the declaration of its version.
-    pub fn http_trigger(&self) -> Option<Arc<HttpTrigger>> {
+    /// Who may call it over HTTP, where triggers say so and not the declaration of its version.
+    pub fn http_triggers(&self) -> Option<Arc<HttpTriggers>> {
         self.http.read().clone()
     }
 
-    /// Whether callers over HTTP need a key.
-    pub fn http_auth(&self) -> HttpAuth {
-        self.http_trigger().map_or_else(|| self.serving().spec.http.auth, |http| http.auth)
+    /// Whether somebody without a key or a token may call it, by some qualifier.
+    pub fn is_open(&self) -> bool {
+        let declared = || self.serving().spec.http.auth == HttpAuth::Anonymous;
+        self.http_triggers().map_or_else(declared, |triggers| triggers.is_open())
     }
 
-    /// Puts what a trigger says in the place of the declarations of its versions; none takes it away.
-    pub fn set_http_trigger(&self, http: Option<HttpTrigger>) {
-        *self.http.write() = http.map(Arc::new);
+    /// Whether some qualifier is called with a key or a token only. Triggers open the qualifiers that they name and no others.
+    pub fn is_guarded(&self) -> bool {
+        self.http.read().is_some() || self.serving().spec.http.auth != HttpAuth::Anonymous
+    }
+
+    /// Whether it has an alias of this name.
+    pub fn has_alias(&self, name: &str) -> bool {
+        self.lock().qualifiers().is_some_and(|named| named.alias(name).is_some())
+    }
+
+    /// Puts what triggers say in the place of the declarations of its versions; none takes it away.
+    pub fn set_http_triggers(&self, triggers: Option<HttpTriggers>) {
+        *self.http.write() = triggers.map(Arc::new);
+    }
+
+    /// Whether it takes no invocations.
+    pub fn is_disabled(&self) -> bool {
+        self.disabled.load(Ordering::Acquire)
+    }
+
+    /// Takes invocations no more, or again.
+    pub fn set_disabled(&self, disabled: bool) {
+        self.disabled.store(disabled, Ordering::Release);
+    }
+
+    /// Refuses work for a function that takes none.
+    ///
+    /// # Errors
+    /// A problem with code KW-3031.
+    pub fn require_enabled(&self) -> Result<(), Error> {
+        if self.is_disabled() { Err(Error::Disabled { function: self.name().to_string() }) } else { Ok(()) }
+    }
+
+    /// Ends the requests that it has now: those that wait are refused, and instances that work are ended by force.
+    pub fn abort(self: &Arc<Self>) {
+        self.step(Event::Abort);
     }
 }

@@ -36,6 +36,7 @@ mod figures;
 mod fit;
 mod fits;
 mod host_names;
+mod http_triggers;
 mod image_cache;
 mod image_rounds;
 mod info;
@@ -96,6 +97,7 @@ pub use error::Error;
 pub use exec::ExecPlace;
 pub use exec_table::{ExecEnd, ExecOptions};
 pub use figures::Figures;
+pub use http_triggers::{HttpRule, HttpTriggers, QualifiedTrigger};
 pub use image_rounds::ImageUse;
 pub use kip_engine::{ContainerEngine, ImageInfo, PullProgress};
 pub use kip_engine::{ExecExit, ExecOrder, ExecProcess, ExecStream, TerminalSize};
@@ -112,6 +114,7 @@ pub use link::{DirectionGuard, Link};
 pub use permit::{Brake, Permit, QueuedRequest, RequestRefusal};
 pub use restore::{BEFORE_RESTORE, KeyConsent, added_keys, backup_problem, code_problem, settle_keys};
 pub use scaling::ProvisionInfo;
+pub use usage::InstanceLives;
 pub use version::{RESULTS, Version};
 
 /// Logs as they are read.

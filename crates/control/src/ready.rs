@@ -24,17 +24,24 @@ pub(crate) async fn by_program(
     began: u64,
 ) -> Result<(), StartError> {
     let ReadyProbe::Exec { argv } = &spec.ready else { return Ok(()) };
+    let probing = spec.probes.ready.as_ready();
     let spent = Duration::from_millis(kip_host::clock::boot_millis().saturating_sub(began));
     let left = spec.timeouts.startup.to_std().saturating_sub(spent);
     let fail = |detail: String| StartError { problem: StartProblem::NeverReady, detail, last_lines: Vec::new() };
     let mut last = "it has not ended yet".to_owned();
     let trying = async {
-        let (mut pause, mut number) = (FIRST_PAUSE, 0u32);
+        let (mut pause, mut number, mut successes) = (FIRST_PAUSE, 0u32, 0u32);
         loop {
             number += 1;
             match once(body, instance, argv, number).await {
-                Ok(None) => return Ok(()),
-                Ok(Some(how)) => last = how,
+                Ok(None) => {
+                    successes += 1;
+                    if successes >= probing.successes {
+                        return Ok(());
+                    }
+                    continue;
+                }
+                Ok(Some(how)) => (last, successes) = (how, 0),
                 // It is not there, and will not come.
                 Err(error @ (ExecError::NoProgram(_) | ExecError::NotExecutable { .. })) => {
                     return Err(error.to_string());

@@ -11,22 +11,13 @@ use std::time::Duration;
 
 use kip_fleet::{Event, Place, ProbeFailure, Reason};
 use kip_spec::InstanceId;
+use kip_spec::probe::Probing;
 use parking_lot::{Mutex, MutexGuard};
 use tokio::sync::Notify;
 
 use crate::cell::Cell;
 use crate::link::Link;
 
-/// Between two looks at readiness.
-const READY_PERIOD: u64 = 5_000;
-/// How long one may take; as at the start.
-pub(crate) const READY_LIMIT: Duration = Duration::from_secs(2);
-/// Between two looks at life.
-const LIVE_PERIOD: u64 = 10_000;
-/// How long one may take.
-pub(crate) const LIVE_LIMIT: Duration = Duration::from_secs(5);
-/// Failures in a row that count; one success undoes them.
-const FAILURES: u32 = 3;
 /// Between two looks at memory, which all instances have at the same time.
 const MEMORY_PERIOD: u64 = 10_000;
 /// Between two looks at the memory of devices, which all instances have at the same time.
@@ -75,6 +66,8 @@ pub(crate) struct Entry {
     link: Arc<Link>,
     pub(crate) cell: Weak<Cell>,
     ready_failures: u32,
+    /// It was told that it is not ready; successes in a row since.
+    unready: Option<u32>,
     live_failures: u32,
     /// What the placer was told last.
     memory: u64,
@@ -108,8 +101,8 @@ impl CheckSchedule {
         let spec = &link.version.spec;
         let now = kip_host::clock::boot_millis();
         let wanted = [
-            link.version.ready_path().map(|_| (now + READY_PERIOD, CheckKind::Ready)),
-            spec.live.as_ref().map(|_| (now + LIVE_PERIOD, CheckKind::Live)),
+            link.version.ready_path().map(|_| (now + spec.probes.ready.as_ready().period, CheckKind::Ready)),
+            spec.live.as_ref().map(|_| (now + first_live(spec.probes.live.as_live()), CheckKind::Live)),
             (spec.rotation.max_memory.is_some() || spec.resources.memory.is_some())
                 .then(|| (next_sweep(now, MEMORY_PERIOD), CheckKind::Memory)),
             place.filter(|place| place.devices != 0).map(|_| (next_sweep(now, DEVICE_PERIOD), CheckKind::Device)),
@@ -127,6 +120,7 @@ impl CheckSchedule {
             link: link.clone(),
             cell,
             ready_failures: 0,
+            unready: None,
             live_failures: 0,
             memory: 0,
         };
@@ -198,9 +192,11 @@ impl List {
     pub(crate) fn found(&mut self, due: &DueCheck, found: CheckResult, busy: bool, now: u64) -> Option<CheckVerdict> {
         let instance = due.instance;
         let entry = self.entries.get_mut(&instance).filter(|entry| entry.number == due.number)?;
+        let probes = entry.link.version.spec.probes;
+        let (ready, live) = (probes.ready.as_ready(), probes.live.as_live());
         let next = match due.look {
-            CheckKind::Ready => now + READY_PERIOD,
-            CheckKind::Live => now + LIVE_PERIOD,
+            CheckKind::Ready => now + ready.period,
+            CheckKind::Live => now + live.period,
             CheckKind::Memory => next_sweep(now, MEMORY_PERIOD),
             CheckKind::Device => next_sweep(now, DEVICE_PERIOD),
             CheckKind::Code => now + CODE_PERIOD,
@@ -209,15 +205,21 @@ impl List {
         self.due.insert((next, instance, due.look));
         match (due.look, found) {
             (CheckKind::Ready, CheckResult::Well) => {
-                let was_unready = std::mem::take(&mut entry.ready_failures) >= FAILURES;
-                was_unready.then_some(CheckVerdict::Event(Event::Readiness { instance, ready: true }))
+                entry.ready_failures = 0;
+                let successes = entry.unready.map(|successes| successes.saturating_add(1));
+                let again = successes.is_some_and(|successes| successes >= ready.successes);
+                entry.unready = successes.filter(|_| !again);
+                again.then_some(CheckVerdict::Event(Event::Readiness { instance, ready: true }))
             }
             // Many programs answer one request at a time: then silence says nothing of readiness.
             (CheckKind::Ready, CheckResult::Slow) if busy => None,
             (CheckKind::Ready, CheckResult::Refused | CheckResult::Slow) => {
                 entry.ready_failures = entry.ready_failures.saturating_add(1);
-                let event = Event::Readiness { instance, ready: false };
-                (entry.ready_failures == FAILURES).then_some(CheckVerdict::Event(event))
+                let counts = entry.ready_failures >= ready.failures && entry.unready.is_none();
+                if counts || entry.unready.is_some() {
+                    entry.unready = Some(0);
+                }
+                counts.then_some(CheckVerdict::Event(Event::Readiness { instance, ready: false }))
             }
             (CheckKind::Live, CheckResult::Well) => {
                 entry.live_failures = 0;
@@ -227,7 +229,8 @@ impl List {
                 entry.live_failures = entry.live_failures.saturating_add(1);
                 let how = if matches!(found, CheckResult::Slow) { ProbeFailure::Slow } else { ProbeFailure::Refused };
                 // Told again with each failure: the core lets a busy one that is only slow alone.
-                (entry.live_failures >= FAILURES).then_some(CheckVerdict::Event(Event::Unhealthy { instance, how }))
+                (entry.live_failures >= live.failures)
+                    .then_some(CheckVerdict::Event(Event::Unhealthy { instance, how }))
             }
             (_, CheckResult::Uses(memory)) => {
                 entry.link.uses(memory);
@@ -252,6 +255,11 @@ impl List {
             (CheckKind::Memory | CheckKind::Device | CheckKind::Code | CheckKind::Driver, _) => None,
         }
     }
+}
+
+/// From being awake to the first look at life, milliseconds: the delay, where that is longer than a period.
+fn first_live(live: Probing) -> u64 {
+    live.period.max(live.delay)
 }
 
 /// All instances are looked at together: without cgroups one look reads all of `/proc`.

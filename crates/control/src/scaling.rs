@@ -7,13 +7,14 @@ use kip_fleet::function::ProvisionedTarget;
 use kip_fleet::scaler::session::{FcDecision, FcLine, KpaDecision, KpaLine};
 use kip_fleet::scaler::{Knative, Scaler as _};
 use kip_fleet::{Class, Event, FunctionCore, Qualifier};
+use kip_host::failpoint::reached;
 use kip_spec::qualifier::LATEST;
 use kip_spec::scaling::provision::{Metric, shown};
 use kip_spec::scaling::{Fc, Scaling};
 use kip_spec::{FunctionName, Millis, QualifierName, VersionId};
 use kip_store::{
-    Author, Change, DecisionRecord, Effect, Object, ReachedTarget, Record, ScalingRecord, StoredProvision,
-    UnreadableRow,
+    Author, Change, DecisionRecord, Effect, Object, ReachedTarget, Record, ScalingRecord, SettingChange,
+    StoredProvision, UnreadableRow,
 };
 use kip_wire::ScalingInfo;
 use serde::{Deserialize, Serialize};
@@ -490,6 +491,21 @@ impl Control {
         settings: Fc,
         author: Author,
     ) -> Result<ProvisionInfo, Error> {
+        self.put_provision_with(name, whom, settings, Vec::new(), author).await
+    }
+
+    /// The same, with settings that are stored in the same commit.
+    ///
+    /// # Errors
+    /// As [`Control::put_provision`].
+    pub async fn put_provision_with(
+        &self,
+        name: &str,
+        whom: &str,
+        settings: Fc,
+        beside: Vec<SettingChange>,
+        author: Author,
+    ) -> Result<ProvisionInfo, Error> {
         let (control, name, whom) = (self.clone(), name.to_owned(), whom.to_owned());
         let unit = self.shared.changes.unit(move |turn| async move {
             let cell = control.require(&name)?;
@@ -497,7 +513,8 @@ impl Control {
             let object = Object::Provision(function.clone(), qualifier.clone());
             let (shown, held) = (qualifier.clone(), Arc::new(settings.clone()));
             let change = Change::PutProvision { function, qualifier, settings: Box::new(settings) };
-            turn.commit(author.proposal(object, change)).await?;
+            turn.commit(author.proposal(object, change.together(beside))).await?;
+            reached("provision: committed");
             cell.provision(&shown, Some(held));
             control.provision(&name, &shown)
         });
@@ -509,6 +526,20 @@ impl Control {
     /// # Errors
     /// As [`Control::put_provision`].
     pub async fn remove_provision(&self, name: &str, whom: &str, author: Author) -> Result<bool, Error> {
+        self.remove_provision_with(name, whom, Vec::new(), author).await
+    }
+
+    /// The same, with settings that are changed in the same commit.
+    ///
+    /// # Errors
+    /// As [`Control::put_provision`].
+    pub async fn remove_provision_with(
+        &self,
+        name: &str,
+        whom: &str,
+        beside: Vec<SettingChange>,
+        author: Author,
+    ) -> Result<bool, Error> {
         let (control, name, whom) = (self.clone(), name.to_owned(), whom.to_owned());
         let unit = self.shared.changes.unit(move |turn| async move {
             let cell = control.require(&name)?;
@@ -519,8 +550,8 @@ impl Control {
             }
             let object = Object::Provision(function.clone(), qualifier.clone());
             let gone = qualifier.clone();
-            let committed =
-                turn.commit(author.proposal(object, Change::RemoveProvision { function, qualifier })).await?;
+            let change = Change::RemoveProvision { function, qualifier }.together(beside);
+            let committed = turn.commit(author.proposal(object, change)).await?;
             let removed = committed.effect != Effect::Nothing;
             if removed {
                 cell.provision(&gone, None);

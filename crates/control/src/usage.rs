@@ -2,16 +2,27 @@
 
 use std::collections::BTreeMap;
 
+use kip_engine::Measure;
 use kip_fleet::Usage;
-use kip_records::Record;
 use kip_records::usage::record;
+use kip_records::{Record, UsageRecord};
 use kip_spec::{FunctionName, VersionId};
 use kip_wire::FunctionUsage;
 
 use crate::cell::{Cell, now};
 use crate::control::Control;
 use crate::error::Error;
+use crate::link::Link;
 use crate::shared::Shared;
+
+/// When instances lived.
+#[derive(Debug)]
+pub struct InstanceLives {
+    /// Those that live; their end is now.
+    pub living: Vec<UsageRecord>,
+    /// Those that are gone.
+    pub gone: Vec<UsageRecord>,
+}
 
 impl Shared {
     /// An instance is gone.
@@ -37,6 +48,30 @@ impl Cell {
 }
 
 impl Control {
+    /// The memory that an instance uses now, bytes. It is looked at once: from then on its peak is known, and looks of the server raise it.
+    pub async fn measure_memory(&self, link: &Link) -> Option<u64> {
+        let measured = self.shared.bodies.measure(&[link.instance], Measure::Memory).await;
+        let bytes = measured.get(&link.instance).copied();
+        // One that cannot be measured is not tried again with each call.
+        link.uses(bytes.unwrap_or(1));
+        bytes
+    }
+
+    /// When the instances of a function lived: those that live until now, and those that are gone as long as records are kept.
+    ///
+    /// # Errors
+    /// [`Error::NoFunction`] or [`Error::Store`].
+    pub async fn lives(&self, name: &str) -> Result<InstanceLives, Error> {
+        let cell = self.require(name)?;
+        let mut living = Vec::new();
+        cell.living(|usage| living.push(record(cell.name(), usage, now())));
+        self.recorder().flush().await;
+        let mut gone = self.records().usage(cell.name().to_string()).await?;
+        // A server that left its instances to the next one wrote down what they had spent so far.
+        gone.retain(|past| living.iter().all(|one: &UsageRecord| one.instance != past.instance));
+        Ok(InstanceLives { living, gone })
+    }
+
     /// What the instances of a function spent their time on, those that live included.
     ///
     /// # Errors

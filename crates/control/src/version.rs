@@ -218,6 +218,7 @@ impl Version {
             cpu: spec.resources.cpu,
             memo: String::new(),
             ready,
+            probing: spec.probes.ready.as_ready(),
             startup: spec.timeouts.startup,
             ports: spec.ports.clone(),
             listen: spec.listen,

@@ -12,6 +12,7 @@ use kip_host::endpoint::Endpoint;
 use kip_spec::container::{Container, Mount};
 use kip_spec::function::{Hook, Listen, ReadyProbe, Stop};
 use kip_spec::named_secret::SecretText;
+use kip_spec::probe::Probing;
 use kip_spec::sleep::InstanceCall;
 use kip_spec::snapshot::PinnedFile;
 use kip_spec::{Bytes, FunctionName, InstanceId, MilliCpu, Millis, VersionId};
@@ -70,6 +71,8 @@ pub struct Order {
     pub memo: String,
     /// How readiness is found out.
     pub ready: ReadyProbe,
+    /// When it is probed for that, and how many answers count.
+    pub probing: Probing,
     /// How long that may take.
     pub startup: Millis,
     /// Names of further ports that it gets, each in `PORT_<NAME>`.

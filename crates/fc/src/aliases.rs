@@ -86,13 +86,11 @@ pub(crate) async fn create(fc: &Fc, request: &Request) -> FcResult<Response> {
     let none = Map::new();
     let targets = targets(required(&given, "versionId")?, weights(&given)?.unwrap_or(&none))?;
     let description = text(&given, "description")?.map(str::to_owned);
-    let alias = fc
-        .control
-        .set_alias(function, name, AliasChange { targets, description, sticky: None }, request.author())
-        .await?;
     let now = wall_millis();
     let times = json!({"created": now, "changed": now});
-    settings::put(fc, ALIAS, &alias.function, &alias.name, &times, request.author()).await?;
+    let kept = vec![settings::put_change(ALIAS, fc.control.require(function)?.name(), name, &times)];
+    let change = AliasChange { targets, description, sticky: None };
+    let alias = fc.control.set_alias_with(function, name, change, kept, request.author()).await?;
     Ok(json(shown(fc, &alias).await?))
 }
 
@@ -111,13 +109,11 @@ pub(crate) async fn update(fc: &Fc, request: &Request) -> FcResult<Response> {
     let kept = was["additionalVersionWeight"].as_object().cloned().unwrap_or_default();
     let targets = targets(version, weights(&given)?.unwrap_or(&kept))?;
     let description = text(&given, "description")?.map(str::to_owned);
-    let alias = fc
-        .control
-        .set_alias(function, name, AliasChange { targets, description, sticky: None }, request.author())
-        .await?;
-    let times = settings::read(fc, ALIAS, &alias.function, &alias.name).await?.unwrap_or_else(|| json!({}));
+    let times = settings::read(fc, ALIAS, &before.function, &before.name).await?.unwrap_or_else(|| json!({}));
     let times = json!({"created": times["created"], "changed": wall_millis()});
-    settings::put(fc, ALIAS, &alias.function, &alias.name, &times, request.author()).await?;
+    let kept = vec![settings::put_change(ALIAS, &before.function, &before.name, &times)];
+    let change = AliasChange { targets, description, sticky: None };
+    let alias = fc.control.set_alias_with(function, name, change, kept, request.author()).await?;
     Ok(json(shown(fc, &alias).await?))
 }
 

@@ -86,12 +86,14 @@ pub(crate) fn check(config: &Map<String, Value>, is_new: bool) -> FcResult<()> {
         number(runtime, "port", 0, 65_535)?;
         health(runtime)?;
     }
-    if let Some(gpu) = object(config, "gpuConfig")?
-        && let Some(memory) = number(gpu, "gpuMemorySize", 1_024, 1 << 20)?
-        && memory % 1_024 != 0
-    {
-        return Err(FcError::invalid("gpuConfig.gpuMemorySize is a multiple of 1024 MB"));
+    if let Some(container) = object(config, "customContainerConfig")? {
+        text(container, "image")?;
+        words(container, "command")?;
+        words(container, "entrypoint")?;
+        number(container, "port", 0, 65_535)?;
+        health(container)?;
     }
+    gpu(config)?;
     if let Some(lifecycle) = object(config, "instanceLifecycleConfig")? {
         for (name, longest) in [("initializer", 300), ("preStop", 90)] {
             let Some(hook) = object(lifecycle, name)? else { continue };
@@ -123,6 +125,45 @@ fn has_gpu(config: &Map<String, Value>) -> FcResult<bool> {
 /// The largest `memorySize`, MB.
 fn most_memory(config: &Map<String, Value>) -> FcResult<u64> {
     Ok(if has_gpu(config)? { 131_072 } else { 32_768 })
+}
+
+/// How the types of devices of the vendor begin. Which card one is here is said by the settings of the server.
+const GPU_TYPES: [&str; 2] = ["fc.gpu.", "fc.xpu."];
+/// The type that comes in slices, of which memory and CPU follow.
+const SLICED: &str = "fc.gpu.tesla.1";
+
+fn gpu(config: &Map<String, Value>) -> FcResult<()> {
+    let Some(gpu) = object(config, "gpuConfig")? else { return Ok(()) };
+    let kind = text(gpu, "gpuType")?.filter(|kind| !kind.is_empty());
+    if let Some(kind) = kind.filter(|kind| !GPU_TYPES.iter().any(|known| kind.starts_with(known))) {
+        return Err(FcError::invalid(format!(
+            "gpuConfig.gpuType is set to an invalid value `{kind}`: types look like fc.gpu.tesla.1, fc.gpu.ampere.1 or fc.gpu.ada.1"
+        )));
+    }
+    let Some(memory) = number(gpu, "gpuMemorySize", 1_024, 1 << 20)? else { return Ok(()) };
+    if memory % 1_024 != 0 {
+        return Err(FcError::invalid("gpuConfig.gpuMemorySize is a multiple of 1024 MB"));
+    }
+    if kind != Some(SLICED) {
+        return Ok(());
+    }
+    let slices = memory / 1_024;
+    if slices > 16 {
+        return Err(FcError::invalid(format!("gpuConfig.gpuMemorySize is at most 16384 MB with {SLICED}")));
+    }
+    let most = slices * 2_048;
+    if number(config, "memorySize", 128, most_memory(config)?)?.is_some_and(|memory| memory > most) {
+        return Err(FcError::invalid(format!(
+            "memorySize is at most {most} MB with {memory} MB of {SLICED}: 2048 MB for each GB"
+        )));
+    }
+    let half = f64::from(u32::try_from(slices).unwrap_or(u32::MAX)) / 2.0;
+    if real(config, "cpu")?.is_some_and(|cpu| cpu > half) {
+        return Err(FcError::invalid(format!(
+            "cpu is at most {half} vCPU with {memory} MB of {SLICED}: half a vCPU for each GB"
+        )));
+    }
+    Ok(())
 }
 
 fn cpu(config: &Map<String, Value>) -> FcResult<()> {
@@ -246,8 +287,13 @@ mod tests {
             "gpuConfig": {}, "instanceLifecycleConfig": {"initializer": {"handler": "main.init", "timeout": 300}},
         });
         assert_eq!(faults(rest), None);
-        let gpu = json!({"gpuConfig": {"gpuMemorySize": 8192, "gpuType": "fc.gpu.tesla.1"}, "cpu": 2, "memorySize": 65_536, "diskSize": 61_440});
+        let gpu = json!({"gpuConfig": {"gpuMemorySize": 8192, "gpuType": "fc.gpu.tesla.1"}, "cpu": 2, "memorySize": 16_384, "diskSize": 61_440});
         assert_eq!(faults(gpu), None, "a GPU has ratios and sizes of its own");
+        let ada =
+            json!({"gpuConfig": {"gpuMemorySize": 49_152, "gpuType": "fc.gpu.ada.1"}, "cpu": 8, "memorySize": 65_536});
+        assert_eq!(faults(ada), None);
+        let container = json!({"customContainerConfig": {"image": "a", "port": 9000, "healthCheckConfig": {"httpGetUrl": "/h", "periodSeconds": 3}}});
+        assert_eq!(faults(container), None);
     }
 
     #[test]
@@ -279,6 +325,13 @@ mod tests {
             json!({"customRuntimeConfig": {"healthCheckConfig": {"httpGetUrl": "x"}}}),
             json!({"customRuntimeConfig": {"healthCheckConfig": {"timeoutSeconds": 4}}}),
             json!({"gpuConfig": {"gpuMemorySize": 1_000}}),
+            json!({"gpuConfig": {"gpuMemorySize": 1_024, "gpuType": "g1"}}),
+            json!({"gpuConfig": {"gpuMemorySize": 17_408, "gpuType": "fc.gpu.tesla.1"}}),
+            json!({"gpuConfig": {"gpuMemorySize": 8_192, "gpuType": "fc.gpu.tesla.1"}, "cpu": 4.05}),
+            json!({"gpuConfig": {"gpuMemorySize": 8_192, "gpuType": "fc.gpu.tesla.1"}, "memorySize": 16_448}),
+            json!({"customContainerConfig": {"image": "a", "healthCheckConfig": {"httpGetUrl": "x"}}}),
+            json!({"customContainerConfig": {"image": "a", "healthCheckConfig": {"failureThreshold": 0}}}),
+            json!({"customContainerConfig": {"image": "a", "command": "x"}}),
             json!({"instanceLifecycleConfig": {"initializer": {"handler": "h", "timeout": 301}}}),
             json!({"instanceLifecycleConfig": {"initializer": {"handler": "h", "command": ["x"]}}}),
             json!({"description": "x".repeat(257)}),

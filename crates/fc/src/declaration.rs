@@ -4,14 +4,16 @@ use std::path::Path;
 
 use kip_spec::container::Container;
 use kip_spec::function::{
-    Concurrency, FunctionSpec, GpuNeed, GpuResources, Hook, HttpAuth, Program, ReadyProbe, Strategy, defaults,
+    Concurrency, FunctionSpec, GpuNeed, GpuResources, Hook, HttpAuth, Program, Strategy, defaults,
 };
-use kip_spec::reference::{self, Piece, pieces};
+use kip_spec::reference;
+use kip_spec::scaling::{Fc as Policies, IdleLimit, Provision, Scaling};
 use kip_spec::{Bytes, FunctionName, MilliCpu, Millis};
-use serde_json::{Map, Value, json};
+use serde_json::{Map, Value};
 
 use crate::config::{number, object, real, words};
 use crate::error::{FcError, FcResult};
+use crate::rendering::{CODE, CODE_REFERENCE, shown_hook, shown_value};
 use crate::request::text;
 
 /// The variable that sets the size of `/dev/shm` of a container, bytes.
@@ -22,11 +24,6 @@ const FIXED_PORT: &str = "KIPWAKE_FIXED_PORT";
 const TIMEOUT: u64 = 3;
 /// Of an initializer and a pre-stop hook without one, seconds.
 const HOOK_TIMEOUT: u64 = 3;
-/// Where code is for functions of the vendor.
-const CODE: &str = "/code";
-
-/// What stands for it in the values of variables.
-const CODE_REFERENCE: &str = "${FC_FUNC_CODE_PATH}";
 
 /// What a function runs.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -64,24 +61,30 @@ pub(crate) fn fresh(name: FunctionName, config: &Map<String, Value>, tree: &Path
     spec.http.auth = HttpAuth::Key;
     set_timeout(&mut spec, TIMEOUT);
     apply(config, &mut spec)?;
-    set_port(config, &mut spec)?;
+    set_port(config, &mut spec, true)?;
     Ok(spec)
 }
 
-/// Settles the port of a program that listens on the configured one whatever it is told. Others get a port for each instance.
-pub(crate) fn set_port(config: &Map<String, Value>, spec: &mut FunctionSpec) -> FcResult<()> {
+/// The port on which a program is expected.
+pub(crate) fn configured_port(config: &Map<String, Value>) -> FcResult<u64> {
+    let port = object(config, "customRuntimeConfig")?.map(|of| number(of, "port", 0, 65_535)).transpose()?.flatten();
+    Ok(port.filter(|port| *port > 0).unwrap_or(CONTAINER_PORT))
+}
+
+/// Settles the port of a program that listens on the configured one whatever it is told. Others get a port for each instance. `reads` says
+/// whether the program may learn its port; a variable of the configuration says it better.
+pub(crate) fn set_port(config: &Map<String, Value>, spec: &mut FunctionSpec, reads: bool) -> FcResult<()> {
     let variable = config.get("environmentVariables").and_then(|all| all[FIXED_PORT].as_str());
     let fixed = match variable {
-        None | Some("" | "false") => false,
+        None | Some("") => !reads,
+        Some("false") => false,
         Some("true") => true,
         Some(other) => return Err(FcError::invalid(format!("{FIXED_PORT} is true or false, not `{other}`"))),
     };
     let was = spec.resources.port.take();
-    let port = object(config, "customRuntimeConfig")?.map(|of| number(of, "port", 0, 65_535)).transpose()?.flatten();
     let is_program = matches!(spec.program, Program::Command { .. });
     if fixed && is_program {
-        let port = port.filter(|port| *port > 0).unwrap_or(CONTAINER_PORT);
-        spec.resources.port = u16::try_from(port).ok();
+        spec.resources.port = u16::try_from(configured_port(config)?).ok();
         (spec.instances.max, spec.deploy.strategy) = (1, Strategy::Recreate);
     } else if was.is_some() {
         spec.instances.max = defaults::INSTANCES.max;
@@ -157,9 +160,13 @@ pub(crate) fn apply(config: &Map<String, Value>, spec: &mut FunctionSpec) -> FcR
     if let Some(variables) = object(config, "environmentVariables")? {
         // A container has its own folder of code.
         let is_placed = !matches!(spec.program, Program::Image(_));
+        let before = std::mem::take(&mut spec.env);
         let literal = |(name, value): (&String, &Value)| {
             let value = value.as_str()?;
-            Some((name.clone(), if is_placed { in_code(value) } else { reference::escaped(value) }))
+            // What reads the same as before stays as it was declared: with its references.
+            let declared = before.get(name).filter(|declared| shown_value(declared) == value);
+            let made = || if is_placed { in_code(value) } else { reference::escaped(value) };
+            Some((name.clone(), declared.cloned().unwrap_or_else(made)))
         };
         spec.env = variables.iter().filter_map(literal).collect();
         if let (Program::Image(container), Some(size)) = (&mut spec.program, variables.get(SHARED_MEMORY)) {
@@ -177,12 +184,15 @@ pub(crate) fn apply(config: &Map<String, Value>, spec: &mut FunctionSpec) -> FcR
         spec.resources.cpu = Some(milli(cpu));
     }
     if let Some(gpu) = object(config, "gpuConfig")? {
+        let before = spec.resources.gpu.take();
+        let had = before.is_some();
+        let (kind, isolation) = before.map(|gpu| (gpu.kind, gpu.isolation)).unwrap_or_default();
         spec.resources.gpu = number(gpu, "gpuMemorySize", 1_024, 1 << 20)?.map(|memory| GpuResources {
             need: GpuNeed::Memory(Bytes(memory << 20)),
-            kind: None,
-            isolation: Default::default(),
+            kind,
+            isolation,
         });
-        if spec.resources.gpu.is_some() {
+        if spec.resources.gpu.is_some() && !had {
             spec.instances.max = defaults::INSTANCES_ON_A_DEVICE;
         }
     }
@@ -191,15 +201,18 @@ pub(crate) fn apply(config: &Map<String, Value>, spec: &mut FunctionSpec) -> FcR
     }
     if let Some(count) = number(config, "instanceConcurrency", 1, 200)? {
         let count = u32::try_from(count).unwrap_or(1);
-        spec.instances.concurrency = Concurrency { hard: count, soft: count };
+        // A lower limit at which more instances come stays one.
+        let Concurrency { hard, soft } = spec.instances.concurrency;
+        spec.instances.concurrency =
+            Concurrency { hard: count, soft: if soft < hard { soft.min(count) } else { count } };
     }
-    for name in ["customRuntimeConfig", "customContainerConfig"] {
-        let health = object(config, name)?.map(|of| object(of, "healthCheckConfig")).transpose()?.flatten();
-        if let Some(url) = health.map(|health| text(health, "httpGetUrl")).transpose()?.flatten()
-            && !url.is_empty()
-        {
-            spec.ready = ReadyProbe::Http { path: url.to_owned() };
-        }
+    crate::health::apply(config, spec)?;
+    if let Some(idle) = number(config, "idleTimeout", 0, 86_400)? {
+        set_idle(spec, idle);
+    }
+    if let Some(disable) = config.get("disableOndemand").filter(|value| !value.is_null()) {
+        let disable = disable.as_bool().ok_or_else(|| FcError::invalid("disableOndemand is true or false"))?;
+        set_ondemand(spec, disable);
     }
     if let Some(lifecycle) = object(config, "instanceLifecycleConfig")? {
         let hook = |name: &str, path: &str, longest: u64| -> FcResult<Option<Hook>> {
@@ -212,10 +225,45 @@ pub(crate) fn apply(config: &Map<String, Value>, spec: &mut FunctionSpec) -> FcR
             let found = Hook { path: path.to_owned(), timeout: Millis::from_secs(timeout) };
             Ok((!handler.is_empty()).then_some(found))
         };
-        spec.lifecycle.initialize = hook("initializer", "/initialize", 300)?;
-        spec.lifecycle.pre_stop = hook("preStop", "/pre-stop", 90)?;
+        let initialize = hook("initializer", "/initialize", 300)?;
+        let pre_stop = hook("preStop", "/pre-stop", 90)?;
+        // One that reads the same as before stays as it was declared: with its own path.
+        let same = |name: &str, before: &Option<Hook>| lifecycle.get(name) == before.as_ref().map(shown_hook).as_ref();
+        if !same("initializer", &spec.lifecycle.initialize) {
+            spec.lifecycle.initialize = initialize;
+        }
+        if !same("preStop", &spec.lifecycle.pre_stop) {
+            spec.lifecycle.pre_stop = pre_stop;
+        }
     }
     Ok(())
+}
+
+/// How long an instance without a request stays, seconds; 0 is the usual time.
+fn set_idle(spec: &mut FunctionSpec, seconds: u64) {
+    let stop = Millis::from_secs(seconds);
+    spec.idle.stop = if seconds == 0 { defaults::IDLE.stop } else { Some(stop) };
+    if let Scaling::Auto(auto) = &mut spec.scaling {
+        auto.stop = if seconds == 0 { IdleLimit::Chosen } else { IdleLimit::After(stop) };
+    }
+}
+
+/// Whether requests start instances, or wait for the provisioned ones.
+fn set_ondemand(spec: &mut FunctionSpec, disable: bool) {
+    match &mut spec.scaling {
+        Scaling::Fc(policy) => {
+            policy.disable_ondemand = disable;
+            if !disable && **policy == Policies::new(Provision::default()) {
+                spec.scaling = Scaling::default();
+            }
+        }
+        // Only the vendor's own policy knows this.
+        scaling if disable => {
+            let policy = Policies { disable_ondemand: true, ..Policies::new(Provision::default()) };
+            *scaling = Scaling::Fc(Box::new(policy));
+        }
+        _ => {}
+    }
 }
 
 fn set_timeout(spec: &mut FunctionSpec, seconds: u64) {
@@ -231,72 +279,12 @@ fn milli(cpu: f64) -> MilliCpu {
     MilliCpu((cpu * 1_000.0).round() as u64)
 }
 
-/// A declaration in the vendor's words, as far as there are some.
-pub(crate) fn render(spec: &FunctionSpec) -> Map<String, Value> {
-    let literal = |value: &str| -> String {
-        let text = |piece| match piece {
-            Piece::Text(text) => text.to_owned(),
-            Piece::Variable { written, .. } if written == CODE_REFERENCE => format!("{CODE}/"),
-            Piece::Variable { written, .. } => written.to_owned(),
-        };
-        pieces(value).into_iter().map(text).collect()
-    };
-    let environment: Map<String, Value> =
-        spec.env.iter().map(|(name, value)| (name.clone(), literal(value).into())).collect();
-    let mut config = json!({
-        "functionName": spec.name.as_str(),
-        "runtime": "custom.debian12",
-        "handler": "index.handler",
-        "timeout": spec.timeouts.first_byte.0.div_ceil(1_000),
-        "instanceConcurrency": spec.instances.concurrency.hard,
-        "environmentVariables": environment,
-    });
-    if let Program::Command { argv, .. } = &spec.program {
-        config["customRuntimeConfig"] = json!({"command": argv});
-        if let ReadyProbe::Http { path } = &spec.ready {
-            config["customRuntimeConfig"]["healthCheckConfig"] = json!({"httpGetUrl": path});
-        }
-    }
-    if let Program::Image(container) = &spec.program {
-        config["runtime"] = "custom-container".into();
-        let mut own = json!({"image": container.image});
-        let words = [("entrypoint", &container.entrypoint), ("command", &container.argv)];
-        for (name, words) in words.into_iter().filter(|(_, words)| !words.is_empty()) {
-            own[name] = words.iter().map(|word| literal(word)).collect();
-        }
-        if let Some(port) = container.port {
-            own["port"] = port.into();
-        }
-        if let ReadyProbe::Http { path } = &spec.ready {
-            own["healthCheckConfig"] = json!({"httpGetUrl": path});
-        }
-        config["customContainerConfig"] = own;
-    }
-    if let Some(memory) = spec.resources.memory {
-        config["memorySize"] = (memory.0 >> 20).into();
-    }
-    if let Some(MilliCpu(cpu)) = spec.resources.cpu {
-        config["cpu"] = json!(f64::from(u32::try_from(cpu).unwrap_or(u32::MAX)) / 1_000.0);
-    }
-    if let Some(GpuResources { need: GpuNeed::Memory(memory), .. }) = &spec.resources.gpu {
-        config["gpuConfig"] = json!({"gpuMemorySize": memory.0 >> 20});
-    }
-    let hook = |hook: &Hook| json!({"handler": hook.path, "timeout": hook.timeout.0.div_ceil(1_000)});
-    let mut lifecycle = Map::new();
-    lifecycle.extend(spec.lifecycle.initialize.as_ref().map(|one| ("initializer".to_owned(), hook(one))));
-    lifecycle.extend(spec.lifecycle.pre_stop.as_ref().map(|one| ("preStop".to_owned(), hook(one))));
-    if !lifecycle.is_empty() {
-        config["instanceLifecycleConfig"] = lifecycle.into();
-    }
-    match config {
-        Value::Object(config) => config,
-        _ => Map::new(),
-    }
-}
-
 #[cfg(test)]
 mod tests {
+    use serde_json::json;
+
     use super::*;
+    use crate::rendering::render;
 
     fn spec(config: Value) -> FcResult<FunctionSpec> {
         fresh("f".parse().unwrap(), config.as_object().unwrap(), Path::new("/tree"))
@@ -347,12 +335,15 @@ mod tests {
         assert_eq!(made.deploy.strategy, Strategy::Recreate);
         assert_eq!(spec(config("true", 0)).unwrap().resources.port, Some(9_000));
         let mut other = made;
-        set_port(config("false", 8_000).as_object().unwrap(), &mut other).unwrap();
+        set_port(config("false", 8_000).as_object().unwrap(), &mut other, false).unwrap();
         assert_eq!((other.resources.port, other.instances.max), (None, defaults::INSTANCES.max));
-        assert_eq!(
-            spec(json!({"runtime": "custom", "customRuntimeConfig": {"port": 9000}})).unwrap().resources.port,
-            None
-        );
+        let silent = json!({"runtime": "custom", "customRuntimeConfig": {"port": 8001}});
+        let mut made = spec(silent.clone()).unwrap();
+        assert_eq!(made.resources.port, None);
+        set_port(silent.as_object().unwrap(), &mut made, false).unwrap();
+        assert_eq!((made.resources.port, made.instances.max), (Some(8_001), 1), "nothing of it reads a port");
+        set_port(silent.as_object().unwrap(), &mut made, true).unwrap();
+        assert_eq!((made.resources.port, made.instances.max), (None, defaults::INSTANCES.max));
         assert!(spec(config("yes", 1)).is_err());
     }
 

@@ -3,7 +3,7 @@
 use axum::Json;
 use axum::response::{IntoResponse, Response};
 use http::{HeaderValue, StatusCode};
-use kip_spec::{Code, Problem, RequestId, code};
+use kip_spec::{Code, Problem, RequestId, code, fc_code};
 use serde_json::json;
 
 /// What an operation gives.
@@ -35,6 +35,12 @@ impl FcError {
     /// Who asks may not.
     pub(crate) fn denied(message: impl Into<String>) -> Self {
         Self::new(code::FC_SIGNATURE, "AccessDenied", message)
+    }
+
+    /// A caller is refused. The vendor knows no 401.
+    pub(crate) fn forbidden(problem: Problem) -> Self {
+        let error = Self::from(problem);
+        Self { status: if error.status == 401 { 403 } else { error.status }, ..error }
     }
 
     /// What has no counterpart on one's own hardware, or not yet.
@@ -70,7 +76,7 @@ impl From<Problem> for FcError {
         let Problem { code: own, message, cause, hint, retry_after, .. } = problem;
         let parts = std::iter::once(message).chain(cause).chain(hint);
         let message = parts.collect::<Vec<_>>().join("; ");
-        Self { retry_after, ..Self::new(own, vendor_code(own), message) }
+        Self { retry_after, ..Self::new(own, fc_code::of(own), message) }
     }
 }
 
@@ -87,37 +93,6 @@ impl From<kip_tasks::Error> for FcError {
     }
 }
 
-/// The vendor's code for one of ours.
-pub(crate) fn vendor_code(own: Code) -> &'static str {
-    match own {
-        code::FUNCTION_NOT_FOUND | code::FUNCTION_REMOVED => "FunctionNotFound",
-        code::VERSION_NOT_FOUND => "VersionNotFound",
-        code::ALIAS_NOT_FOUND => "AliasNotFound",
-        code::TRIGGER_NOT_FOUND => "TriggerNotFound",
-        code::TRIGGER_EXISTS => "TriggerAlreadyExists",
-        code::FUNCTION_EXISTS | code::FUNCTION_NAME_CASE => "FunctionAlreadyExists",
-        code::ALIAS_EXISTS => "AliasAlreadyExists",
-        code::LAYER_NOT_FOUND => "LayerNotFound",
-        code::DOMAIN_NOT_FOUND => "DomainNameNotFound",
-        code::DOMAIN_EXISTS => "DomainNameAlreadyExists",
-        code::TASK_NOT_FOUND => "AsyncTaskNotFound",
-        code::TASK_CONFIG_MISSING => "AsyncConfigNotFound",
-        code::TASK_CONFLICT => "AsyncTaskAlreadyExists",
-        code::CODE_ARCHIVE => "InvalidArgument",
-        _ => match own.status() {
-            400 => "InvalidArgument",
-            401 | 403 => "AccessDenied",
-            404 | 405 => "PathNotSupported",
-            409 => "ResourceConflict",
-            412 => "PreconditionFailed",
-            413 => "EntityTooLarge",
-            429 => "ResourceExhausted",
-            503 => "ServiceUnavailable",
-            _ => "InternalServerError",
-        },
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -129,8 +104,5 @@ mod tests {
             assert_eq!((error.status, error.message.as_str()), (entry.status, "x; y"));
             assert!(error.code.bytes().all(|byte| byte.is_ascii_alphanumeric()));
         }
-        assert_eq!(vendor_code(code::FUNCTION_NOT_FOUND), "FunctionNotFound");
-        assert_eq!(vendor_code(code::STORE_FULL), "InternalServerError");
-        assert_eq!(vendor_code(code::ROLE_TOO_LOW), "AccessDenied");
     }
 }

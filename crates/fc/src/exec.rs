@@ -10,8 +10,7 @@ use axum::Json;
 use axum::body::Body;
 use axum::extract::{ConnectInfo, Request};
 use axum::response::{IntoResponse, Response};
-use base64::Engine as _;
-use http::header::{CONTENT_TYPE, DATE, ORIGIN};
+use http::header::ORIGIN;
 use http::request::Parts;
 use http::{HeaderValue, StatusCode};
 use hyper_util::rt::TokioIo;
@@ -20,7 +19,6 @@ use kip_relay::exec::{self, Dialect, Session, SessionRecord, SessionTarget};
 use kip_spec::{InstanceId, Problem, RequestId, code};
 use kip_wire::{ExecStart, ExecTerminal, Role};
 use parking_lot::Mutex;
-use ring::hmac;
 use serde_json::json;
 use tokio_tungstenite::tungstenite::protocol::Role as Side;
 
@@ -28,10 +26,8 @@ use crate::Fc;
 use crate::error::{FcError, FcResult};
 use crate::query::{self, QueryFields, decoded};
 use crate::request::qualifier;
-use crate::serve::{authenticate, replayed};
+use crate::serve::authenticate;
 
-/// The scheme, which signs neither the query nor the body.
-pub(crate) const SCHEME: &str = "FC";
 /// A terminal whose size nobody says.
 const USUAL: ExecTerminal = ExecTerminal { columns: 80, rows: 24 };
 
@@ -117,49 +113,6 @@ fn is_own_page(head: &Parts) -> bool {
     kip_spec::origin::is_of_this_machine(text(ORIGIN))
 }
 
-/// Checks a signature of the scheme `FC`: the key that it is made with.
-///
-/// # Errors
-/// It is not that of this request, or the request is old or was sent before.
-pub(crate) fn check_signature(fc: &Fc, head: &Parts, parameters: &str) -> FcResult<Arc<Key>> {
-    let wrong = |message: &str| FcError::new(code::FC_SIGNATURE, "SignatureNotMatch", message);
-    let (access_id, sent) =
-        parameters.trim().split_once(':').ok_or_else(|| wrong("Authorization is FC ACCESS-KEY-ID:SIGNATURE"))?;
-    let (key, secret) = fc.keys.pair(access_id).ok_or_else(|| {
-        FcError::new(code::FC_SIGNATURE, "InvalidAccessKeyID", "the access-key id is not known to this server")
-    })?;
-    let signature = base64::engine::general_purpose::STANDARD.decode(sent);
-    let signature = signature.map_err(|_| wrong("the signature is not base64"))?;
-    let text = canonical(head);
-    let checked = hmac::Key::new(hmac::HMAC_SHA256, secret.reveal().as_bytes());
-    if hmac::verify(&checked, text.as_bytes(), &signature).is_err() {
-        return Err(wrong("the signature is not that of this request and this access key"));
-    }
-    let date = head.headers.get(DATE).and_then(|value| value.to_str().ok()).unwrap_or_default();
-    let at = jiff::fmt::rfc2822::parse(date).map_err(|_| {
-        FcError::new(
-            code::FC_SIGNATURE,
-            "MissingRequiredHeader",
-            "date is a time such as Sun, 29 Nov 2026 12:00:00 GMT",
-        )
-    })?;
-    // The scheme has no nonce, and leaves the command out of what it signs: each signature opens one session.
-    replayed(fc, &key, sent, at.timestamp().as_second())?;
-    fc.keys.use_pair(&key).map_err(|problem| FcError { status: 403, ..FcError::from(problem) })?;
-    Ok(key)
-}
-
-/// The text that is signed: method, three headers, the headers of the vendor, and the path.
-fn canonical(head: &Parts) -> String {
-    let text = |value: &HeaderValue| value.to_str().unwrap_or_default().trim().to_owned();
-    let header = |name: &str| head.headers.get(name).map(text).unwrap_or_default();
-    let own = head.headers.iter().filter(|(name, _)| name.as_str().starts_with("x-fc-"));
-    let mut own: Vec<String> = own.map(|(name, value)| format!("{name}:{}\n", text(value))).collect();
-    own.sort();
-    let (md5, kind, date) = (header("content-md5"), header(CONTENT_TYPE.as_str()), header(DATE.as_str()));
-    format!("{}\n{md5}\n{kind}\n{date}\n{}{}", head.method, own.concat(), decoded(head.uri.path(), false))
-}
-
 /// Sessions of a key in the audit record.
 #[derive(Debug)]
 struct SessionAudit {
@@ -191,18 +144,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_text_has_no_query_and_a_decoded_path() {
-        let request = http::Request::builder()
-            .uri("/2023-03-30/functions/a%2Db/instances/1-2-3/exec?command=ls")
-            .header("date", "Sun, 29 Nov 2026 12:00:00 GMT")
-            .header("x-fc-b", "2")
-            .header("x-fc-a", " 1 ")
-            .header("content-type", "application/json")
-            .body(())
-            .unwrap();
-        let (head, ()) = request.into_parts();
-        let expected = "GET\n\napplication/json\nSun, 29 Nov 2026 12:00:00 GMT\nx-fc-a:1\nx-fc-b:2\n/2023-03-30/functions/a-b/instances/1-2-3/exec";
-        assert_eq!(canonical(&head), expected);
+    fn the_path_names_function_and_instance() {
         assert_eq!(path_of("functions/a%2Fb/instances/1-2-3/exec"), Some(("a/b".to_owned(), "1-2-3".to_owned())));
         assert_eq!(path_of("functions/a/instances"), None);
     }

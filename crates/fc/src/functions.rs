@@ -1,27 +1,29 @@
 //! Functions: made, shown, changed, removed, listed; their code.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use axum::response::Response;
 use kip_control::{Control, Direction, LATEST};
 use kip_host::clock::wall_millis;
-use kip_spec::function::FunctionSpec;
+use kip_host::failpoint::reached;
+use kip_spec::function::{FunctionSpec, Program};
 use kip_spec::{FunctionName, VersionId, code};
-use kip_store::{Author, Object, Seq};
+use kip_store::{Author, Object, Seq, SettingChange};
 use kip_wire::Role;
 use serde_json::{Map, Value, json};
 
-use crate::code::CodeInfo;
+use crate::code::{CodeInfo, ports};
 use crate::config::{check, object};
-use crate::declaration::{Runtime, apply, fresh, program, runtime, set_port};
+use crate::declaration::{Runtime, apply, configured_port, fresh, program, runtime, set_port};
 use crate::error::{FcError, FcResult};
 use crate::query::{listed, page};
 use crate::record::FunctionRecord;
+use crate::rendering::{differences, render};
 use crate::request::{Request, empty, json, required, text};
 use crate::sent_code::keep;
 use crate::settings::{self, DISABLED, TAGS};
 use crate::view::FunctionView;
-use crate::{Fc, code_address, layers, shares, tags};
+use crate::{Fc, code_address, layers, shares, tags, triggers};
 
 /// Checksums of code that are remembered.
 const MOST_CHECKSUMS: usize = 10_000;
@@ -47,12 +49,14 @@ pub(crate) async fn create(fc: &Fc, request: &Request) -> FcResult<Response> {
         Some(code) => Some(keep(fc, request, code).await?),
         None => return Err(FcError::invalid("code is required")),
     };
-    let made = create_over(fc, request, name.clone(), config, code.clone()).await;
+    reached("fc: code kept");
+    let function = parse(&name)?;
+    let tags = tags.filter(|tags| tags.as_array().is_some_and(|tags| !tags.is_empty()));
+    let beside = tags.map(|tags| settings::put_change(TAGS, &function, "", &tags));
+    let made = create_over(fc, request, config, code.clone(), (function, beside.into_iter().collect())).await;
     code.iter().for_each(|code| fc.codes.release(&code.sha256));
     made?;
-    if let Some(tags) = tags.filter(|tags| tags.as_array().is_some_and(|tags| !tags.is_empty())) {
-        settings::put(fc, TAGS, &parse(&name)?, "", &tags, request.author()).await?;
-    }
+    reached("fc: function made");
     let view = fc.view(&name, LATEST).await?;
     Ok(json(fc.shown(&view, LATEST).await?))
 }
@@ -60,14 +64,16 @@ pub(crate) async fn create(fc: &Fc, request: &Request) -> FcResult<Response> {
 async fn create_over(
     fc: &Fc,
     request: &Request,
-    name: String,
     config: Map<String, Value>,
     code: Option<CodeInfo>,
+    (name, beside): (FunctionName, Vec<SettingChange>),
 ) -> FcResult<()> {
     let tree = code.as_ref().map(|code| fc.codes.tree(&code.sha256)).unwrap_or_default();
     let layers = layers::resolve(fc, &config).await?;
     let mounts = shares::resolve(fc, &config).await?;
-    let mut spec = fresh(parse(&name)?, &config, &tree)?;
+    let mut spec = fresh(name.clone(), &config, &tree)?;
+    let reads = reads_port(&config, &spec).await?;
+    set_port(&config, &mut spec, reads)?;
     layers::place(&mut spec, layers);
     shares::place(&mut spec, mounts);
     set_device_type(fc, &config, &mut spec)?;
@@ -75,8 +81,8 @@ async fn create_over(
     let record = FunctionRecord { config, created: Some(wall_millis()), code };
     // Whoever makes it in the same moment is not overwritten.
     let author = Author { if_match: Some(Seq(0)), ..request.author() };
-    let made = deploy(fc, spec, &record, None, author).await;
-    made.map_err(|error| if error.own == code::STALE { exists(&name) } else { error })
+    let made = deploy(fc, spec, &record, None, author, beside).await;
+    made.map_err(|error| if error.own == code::STALE { exists(name.as_str()) } else { error })
 }
 
 fn exists(name: &str) -> FcError {
@@ -87,13 +93,14 @@ fn parse(name: &str) -> FcResult<FunctionName> {
     name.parse().map_err(|error: kip_spec::id::IdError| FcError::invalid(error.to_string()))
 }
 
-/// Deploys a declaration with what is kept of it.
+/// Deploys a declaration with what is kept of it, and with the settings that belong to it: all of it or nothing.
 pub(crate) async fn deploy(
     fc: &Fc,
     mut spec: FunctionSpec,
     record: &FunctionRecord,
     before: Option<&FunctionView>,
     author: Author,
+    beside: Vec<SettingChange>,
 ) -> FcResult<()> {
     fc.control.resolve_image(&mut spec).await?;
     let mut shown = record.config.clone();
@@ -103,7 +110,8 @@ pub(crate) async fn deploy(
     }
     let document = serde_json::to_string_pretty(&shown).unwrap_or_default();
     let extra = record.write(before.and_then(|view| view.extra.as_ref()));
-    let direction = Direction { extra: [(spec.name.clone(), extra)].into(), ..Direction::default() };
+    let extra = [(spec.name.clone(), extra)].into();
+    let direction = Direction { extra, settings: beside, ..Direction::default() };
     fc.control.deploy_with(vec![spec], document, FACADE, direction, author).await?;
     Ok(())
 }
@@ -135,42 +143,49 @@ fn mask(variables: &mut Map<String, Value>) {
 pub(crate) async fn update(fc: &Fc, request: &Request) -> FcResult<Response> {
     let name = request.function();
     let mut change = request.object()?;
-    change.remove("functionName");
-    check(&change, false)?;
     let rev = fc.control.rev(Object::Function(parse(name)?)).await?;
     let view = fc.view(name, LATEST).await?;
     let tags = change.remove("tags").map(|tags| tags::checked(&tags)).transpose()?;
-    let code = match change.remove("code") {
+    let code = change.remove("code");
+    // What a kip.yaml declares need not be within the vendor's limits: it is shown, and may come back.
+    let sent: BTreeSet<String> = change.keys().cloned().collect();
+    let change = differences(&fc.shown(&view, LATEST).await?, change);
+    check(&change, false)?;
+    let code = match code {
         Some(code) if code.as_object().is_some_and(|code| !code.is_empty()) => Some(keep(fc, request, code).await?),
         _ => None,
     };
     let author = Author { if_match: Some(rev), ..request.author() };
-    let changed = change_over(fc, &view, change, code.clone(), author).await;
+    let beside = tags.as_ref().map(|tags| settings::put_change(TAGS, &view.name, "", tags)).into_iter().collect();
+    let changed = change_over(fc, &view, (change, &sent), code.clone(), (author, beside)).await;
     code.iter().for_each(|code| fc.codes.release(&code.sha256));
-    changed?;
-    if let Some(tags) = tags {
+    if !changed? && let Some(tags) = tags {
         settings::put(fc, TAGS, &view.name, "", &tags, request.author()).await?;
     }
     let view = fc.view(name, LATEST).await?;
     Ok(json(fc.shown(&view, LATEST).await?))
 }
 
-/// Applies a change to the present declaration, so that what others said of it stays.
+/// Applies a change to the present declaration, so that what others said of it stays. What a field names outside of the function (a role, a
+/// layer, a folder) is looked up again where the field is `sent`, also if it reads the same. False if nothing is another one: then no revision
+/// is made.
 async fn change_over(
     fc: &Fc,
     view: &FunctionView,
-    change: Map<String, Value>,
+    (change, sent): (Map<String, Value>, &BTreeSet<String>),
     code: Option<CodeInfo>,
-    author: Author,
-) -> FcResult<()> {
+    (author, beside): (Author, Vec<SettingChange>),
+) -> FcResult<bool> {
     let mut spec = view.spec.clone();
     let mut record = view.record.clone().unwrap_or_default();
     let code_changed = code.is_some();
     record.code = code.or(record.code);
     let is_ours = record.created.is_some() || record.code.is_some();
-    let program_changed = PROGRAM.iter().any(|name| change.contains_key(*name));
+    let program_changed = is_ours && PROGRAM.iter().any(|name| change.contains_key(*name))
+        || !is_ours && changes_program(&render(&view.spec), &change);
     record.config.extend(change.clone());
-    let layers_changed = change.contains_key("layers");
+    let names = |field: &str| if is_ours { sent.contains(field) } else { change.contains_key(field) };
+    let layers_changed = names("layers");
     let layers = if layers_changed { layers::resolve(fc, &record.config).await? } else { layers::placed(&spec) };
     if layers_changed && !is_ours && layers.is_some() {
         return Err(FcError::refused(format!(
@@ -178,7 +193,14 @@ async fn change_over(
             view.name
         )));
     }
-    let mounts_changed = shares::FIELDS.iter().any(|name| change.contains_key(*name));
+    // What is valid alone may not be with what is there: a ratio, a hook with two forms.
+    if is_ours {
+        let mut whole = record.config.clone();
+        whole.entry("functionName").or_insert_with(|| view.name.as_str().into());
+        whole.entry("runtime").or_insert_with(|| "custom.debian12".into());
+        check(&whole, true)?;
+    }
+    let mounts_changed = shares::FIELDS.iter().any(|field| names(field));
     let mounts = if mounts_changed { shares::resolve(fc, &record.config).await? } else { shares::placed(&spec) };
     if mounts_changed && !is_ours && !mounts.is_empty() {
         return Err(FcError::refused(format!(
@@ -204,14 +226,47 @@ async fn change_over(
     }
     // What was sent before and differs now was changed by somebody else, which stays.
     apply(&change, &mut spec)?;
-    set_credentials(fc, &record.config, &mut spec).await?;
+    // What a kip.yaml says of these variables is its own.
+    if is_ours || change.contains_key("role") {
+        set_credentials(fc, &record.config, &mut spec).await?;
+    }
     if is_ours {
-        set_port(&record.config, &mut spec)?;
+        let reads = reads_port(&record.config, &spec).await?;
+        set_port(&record.config, &mut spec, reads)?;
     }
     if change.contains_key("gpuConfig") {
         set_device_type(fc, &change, &mut spec)?;
     }
-    deploy(fc, spec, &record, Some(view), author).await
+    if change.is_empty() && !code_changed && spec == view.spec {
+        return Ok(false);
+    }
+    deploy(fc, spec, &record, Some(view), author, beside).await?;
+    Ok(true)
+}
+
+/// Whether a change of a function that is declared elsewhere names another program: its probe alone is none of it.
+fn changes_program(shown: &Map<String, Value>, change: &Map<String, Value>) -> bool {
+    let without_probe = |value: Option<&Value>| {
+        let mut program = value.and_then(Value::as_object).cloned().unwrap_or_default();
+        program.remove("healthCheckConfig");
+        program
+    };
+    change.contains_key("runtime")
+        || ["customRuntimeConfig", "customContainerConfig"].iter().any(|name| {
+            change.contains_key(*name) && without_probe(change.get(*name)) != without_probe(shown.get(*name))
+        })
+}
+
+/// Whether the program of a configuration may learn the port that it is given. Those that run handlers are ours.
+async fn reads_port(config: &Map<String, Value>, spec: &FunctionSpec) -> FcResult<bool> {
+    let name = text(config, "runtime")?.unwrap_or_default();
+    let Program::Command { argv, dir } = &spec.program else { return Ok(true) };
+    if runtime(name)? != Runtime::Custom {
+        return Ok(true);
+    }
+    let (argv, dir, port) = (argv.clone(), dir.clone(), configured_port(config)?);
+    let found = kip_host::tasks::blocking("port of a program", move || ports::reads_port(&argv, &dir, port)).await;
+    Ok(found.unwrap_or(true))
 }
 
 /// The credentials of a configuration's role, where the role is mapped to secrets. Variables that it sets itself stay.
@@ -244,8 +299,7 @@ pub(crate) async fn remove(fc: &Fc, request: &Request) -> FcResult<Response> {
         fc.tasks.put_config(name, LATEST, None).await?;
     }
     fc.control.remove(name, request.author()).await?;
-    fc.disabled.write().remove(name);
-    fc.keys.tokens().set(name, None);
+    fc.keys.tokens().replace(&triggers::owners(name), Vec::new());
     fc.timers_changed();
     Ok(empty())
 }
@@ -305,36 +359,38 @@ pub(crate) async fn code(fc: &Fc, request: &Request) -> FcResult<Response> {
 pub(crate) async fn disable(fc: &Fc, request: &Request) -> FcResult<Response> {
     let given = request.object()?;
     let reason = text(&given, "reason")?.unwrap_or_default();
+    let abort = match given.get("abortOngoingRequest") {
+        None | Some(Value::Bool(false)) => false,
+        Some(Value::Bool(true)) => true,
+        Some(_) => return Err(FcError::invalid("abortOngoingRequest is true or false")),
+    };
     let cell = fc.control.require(request.function())?;
     let value = settings::restriction(reason, wall_millis());
     settings::put(fc, DISABLED, cell.name(), "", &value, request.author()).await?;
-    fc.disabled.write().insert(cell.name().clone());
+    cell.set_disabled(true);
+    if abort {
+        cell.abort();
+    }
     Ok(json(json!({"success": true})))
 }
 
 pub(crate) async fn enable(fc: &Fc, request: &Request) -> FcResult<Response> {
     let cell = fc.control.require(request.function())?;
     settings::remove(fc, DISABLED, cell.name(), "", request.author()).await?;
-    fc.disabled.write().remove(cell.name());
+    cell.set_disabled(false);
     Ok(json(json!({"success": true})))
 }
 
 impl Fc {
     /// Which functions take no invocations, at a start.
     pub(crate) async fn hold_disabled(&self) -> FcResult<()> {
-        for setting in self.control.settings(DISABLED, None).await? {
-            self.disabled.write().insert(setting.function);
+        let settings = self.control.settings(DISABLED, None).await?;
+        for name in self.control.function_names() {
+            if let Some(cell) = self.control.cell(name.as_str()) {
+                cell.set_disabled(settings.iter().any(|setting| setting.function == name));
+            }
         }
         Ok(())
-    }
-
-    /// Refuses an invocation of a function that takes none.
-    pub(crate) fn require_enabled(&self, name: &FunctionName) -> FcResult<()> {
-        if !self.disabled.read().contains(name) {
-            return Ok(());
-        }
-        let message = format!("function '{name}' takes no invocations: it is disabled");
-        Err(FcError::new(code::INVOCATION_DISABLED, "AccessDenied", message))
     }
 
     /// The checksum of the code that a revision runs, from memory after the first time.

@@ -10,7 +10,7 @@ use base64::prelude::BASE64_STANDARD;
 use bytes::Bytes;
 use http::header::{CONTENT_LENGTH, CONTENT_TYPE, HOST};
 use http::{HeaderMap, HeaderName, HeaderValue, StatusCode};
-use kip_control::{Admission, Cell, LogFile, LogRecord, Permit};
+use kip_control::{Admission, Cell, Link, LogFile, LogRecord, Permit};
 use kip_host::clock::{monotonic_micros, wall_millis};
 use kip_relay::{Caller, Delivery, DeliveryError};
 use kip_spec::account::{ACCOUNT, REGION};
@@ -40,7 +40,7 @@ const ERROR_TYPES: [&str; 3] = [UNHANDLED, "HandledInvocationError", "Initializa
 
 pub(crate) async fn invoke(fc: &Fc, request: &Request) -> FcResult<Response> {
     let cell = fc.control.require(request.function())?;
-    fc.require_enabled(cell.name())?;
+    cell.require_enabled()?;
     let slot = request.key.admit(|| monotonic_micros().saturating_mul(1_000)).map_err(|refusal| {
         fc.metrics.key_refused(request.key.name(), refusal.limit);
         FcError::from(refusal.problem)
@@ -89,7 +89,8 @@ async fn synchronous(fc: &Fc, request: &Request, cell: &Arc<Cell>, caller: Calle
             Place::Granted(permit) => *permit,
             Place::Failed(response) => return Ok(*response),
         };
-        let (instance, version) = (permit.link().instance, permit.link().version.clone());
+        let link = permit.link().clone();
+        let (instance, version) = (link.instance, link.version.clone());
         let timeout = timeout_of(&permit);
         let delivery = delivery(request, cell, caller.take(), timeout)?;
         let (began, wall) = (monotonic_micros(), wall_millis());
@@ -101,6 +102,10 @@ async fn synchronous(fc: &Fc, request: &Request, cell: &Arc<Cell>, caller: Calle
                 let headers = response.headers_mut();
                 put(headers, "x-fc-invocation-duration", &took.to_string());
                 put(headers, "x-fc-instance-id", &instance.to_string());
+                put(headers, "x-fc-date", &now());
+                if let Some(bytes) = memory_of(fc, &link).await {
+                    put(headers, "x-fc-max-memory-usage", &format!("{:.2}", megabytes(bytes)));
+                }
                 put(headers, "x-fc-invocation-code-version", &version_id(&version.label()));
                 checksum.iter().for_each(|checksum| put(headers, "x-fc-code-checksum", checksum));
                 return Ok(response);
@@ -192,6 +197,7 @@ fn delivery(request: &Request, cell: &Arc<Cell>, caller: Option<Caller>, timeout
         ours.extend(HeaderValue::from_str(value).map(|value| (HeaderName::from_static(name), value)));
     };
     add("x-fc-control-path", PATH);
+    add("x-fc-date", &now());
     add("x-fc-region", REGION);
     add("x-fc-account-id", ACCOUNT);
     add("x-fc-function-timeout", &timeout.as_secs().to_string());
@@ -229,7 +235,7 @@ async fn answered(
     let wants_log = request.header("x-fc-log-type") == Some("Tail");
     let mut response = if wants_log {
         let held = hold(body).await;
-        let log = tail(fc, request.function(), instance, since).await;
+        let log = tail(fc, request, instance, since).await;
         let mut response = match held {
             Ok(bytes) => Body::from(bytes).into_response(),
             Err(said) => function_error(UNHANDLED, &said, code::INSTANCE_BROKE_OFF),
@@ -253,6 +259,25 @@ async fn answered(
     response
 }
 
+/// The time as headers have it.
+fn now() -> String {
+    let at = jiff::Timestamp::from_millisecond(wall_millis()).unwrap_or_default();
+    format!("{at:.0}")
+}
+
+/// The most memory that an instance was seen to use. One that nobody has looked at yet is looked at now.
+async fn memory_of(fc: &Fc, link: &Link) -> Option<u64> {
+    match link.peak_memory() {
+        Some(bytes) => Some(bytes).filter(|bytes| *bytes > 1),
+        None => fc.control.measure_memory(link).await,
+    }
+}
+
+#[expect(clippy::cast_precision_loss, reason = "two places are shown")]
+fn megabytes(bytes: u64) -> f64 {
+    bytes as f64 / f64::from(1 << 20)
+}
+
 /// All of an answer, for one that brings its log.
 async fn hold(mut body: mpsc::Receiver<Result<Bytes, String>>) -> Result<Vec<u8>, String> {
     let mut all = Vec::new();
@@ -265,24 +290,25 @@ async fn hold(mut body: mpsc::Receiver<Result<Bytes, String>>) -> Result<Vec<u8>
     Ok(all)
 }
 
-/// What an instance wrote since then, the last of it. Requests at the same time are in it too.
-async fn tail(fc: &Fc, function: &str, instance: InstanceId, since: i64) -> String {
+/// What an instance wrote since then, the last of it. Where it frames its requests, what belongs to this one; else requests at the same time
+/// are in it too.
+async fn tail(fc: &Fc, request: &Request, instance: InstanceId, since: i64) -> String {
+    let (function, id) = (request.function(), request.id.clone());
     fc.control.settle_logs(function).await;
     let Some(logs) = fc.control.log_folder(function).parent().map(std::path::Path::to_owned) else {
         return String::new();
     };
     let log = LogFile::of(&logs, function, instance);
     let read = kip_host::tasks::blocking("log of an invocation", move || {
-        let mut text = String::new();
         let file = log.files().pop()?;
         let bytes = std::fs::read(file).ok()?;
         let records = bytes.split(|byte| *byte == b'\n').filter_map(LogRecord::parse);
-        for record in records.filter(|record| record.at >= since && record.stream != "kip") {
-            text.push_str(&record.text);
-            if !record.cut {
-                text.push('\n');
-            }
-        }
+        let records = records.filter(|record| record.at >= since && record.stream != "kip");
+        let lines = records.map(|record| {
+            let end = if record.cut { "" } else { "\n" };
+            (record.stream.to_string(), format!("{}{end}", record.text))
+        });
+        let mut text = framed(&lines.collect::<Vec<_>>(), id.as_str());
         let mut begin = text.len().saturating_sub(TAIL);
         while !text.is_char_boundary(begin) {
             begin += 1;
@@ -290,6 +316,24 @@ async fn tail(fc: &Fc, function: &str, instance: InstanceId, since: i64) -> Stri
         Some(text.split_off(begin))
     });
     read.await.flatten().unwrap_or_default()
+}
+
+/// The lines of one request, by the frame that runtimes write around it; all lines where there is none. Lines of the other stream are of
+/// nobody: they stay.
+fn framed(lines: &[(String, String)], id: &str) -> String {
+    let [start, end] = ["Start", "End"].map(|word| format!("FC Invoke {word} RequestId: {id}"));
+    let own = lines.iter().find(|(_, text)| text.contains(&start)).map(|(stream, _)| stream);
+    let mut inside = false;
+    let mut kept = String::new();
+    for (stream, text) in lines {
+        let is_own = own.is_none_or(|own| own == stream);
+        inside |= is_own && text.contains(&start);
+        if own.is_none() || !is_own || inside {
+            kept.push_str(text);
+        }
+        inside &= !(is_own && text.contains(&end));
+    }
+    kept
 }
 
 /// A failure of the function, in the vendor's form.
@@ -313,5 +357,36 @@ pub(crate) fn version_id(label: &str) -> String {
     match label.bytes().all(|byte| byte.is_ascii_digit()) {
         true => label.to_owned(),
         false => kip_control::LATEST.to_owned(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_frame_divides_the_lines_of_requests() {
+        let line = |stream: &str, text: &str| (stream.to_owned(), format!("{text}\n"));
+        let start = |id: &str| line("out", &format!("FC Invoke Start RequestId: {id}"));
+        let end = |id: &str| line("out", &format!("FC Invoke End RequestId: {id}"));
+        let all = [
+            line("out", "old"),
+            start("a"),
+            line("out", "one"),
+            line("err", "trace"),
+            start("b"),
+            line("out", "two"),
+            end("a"),
+            line("out", "three"),
+            end("b"),
+            line("out", "last"),
+        ];
+        let words = |id: &str| {
+            framed(&all, id).lines().filter(|line| !line.contains("FC Invoke")).collect::<Vec<_>>().join(" ")
+        };
+        assert_eq!(words("a"), "one trace two");
+        assert_eq!(words("b"), "trace two three");
+        assert_eq!(words("c"), "old one trace two three last", "a program that writes no frames");
+        assert_eq!(framed(&all[1..3], "a"), "FC Invoke Start RequestId: a\none\n", "it has not ended yet");
     }
 }

@@ -16,6 +16,7 @@ mod domains;
 mod error;
 mod exec;
 mod functions;
+mod health;
 mod instances;
 mod invoke;
 mod invoker;
@@ -28,13 +29,18 @@ mod provision;
 mod proxy;
 mod query;
 mod record;
+mod rendering;
 mod request;
+#[cfg(test)]
+mod round_trip_tests;
 mod routes;
 mod sent_code;
 mod serve;
 mod settings;
 mod shares;
 mod sign;
+mod sign_fc;
+mod signatures;
 mod tags;
 mod tasks;
 mod timers;
@@ -43,7 +49,7 @@ mod uploads;
 mod versions;
 mod view;
 
-use std::collections::{BTreeMap, BTreeSet, HashSet};
+use std::collections::{BTreeMap, BTreeSet};
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -55,16 +61,16 @@ use kip_control::Control;
 use kip_host::tls::NamedCertificates;
 use kip_records::metrics::Metrics;
 use kip_spec::code::DATA_DIRECTORY_UNUSABLE;
-use kip_spec::function::FunctionSpec;
+use kip_spec::function::{FunctionSpec, Program};
 use kip_spec::{FunctionName, Problem, VersionId};
 use kip_tasks::Tasks;
-use parking_lot::{Mutex, RwLock};
+use parking_lot::Mutex;
 use serde_json::{Map, Value};
 use tokio::sync::Semaphore;
 
 use crate::code::CodeStore;
 use crate::invoker::Invoker;
-use crate::nonces::Nonces;
+pub use crate::signatures::Signatures;
 use crate::timers::TimerSignal;
 use crate::uploads::Uploads;
 
@@ -83,7 +89,17 @@ pub fn code_checksum(archive: &[u8]) -> String {
 /// # Errors
 /// What is wrong with the configuration.
 pub fn declaration(name: FunctionName, config: &Map<String, Value>, code: &Path) -> Result<FunctionSpec, Problem> {
-    let read = config::check(config, true).and_then(|()| declaration::fresh(name, config, code));
+    let read =
+        config::check(config, true).and_then(|()| declaration::fresh(name, config, code)).and_then(|mut spec| {
+            let is_custom = request::text(config, "runtime")?.is_some_and(|runtime| runtime.starts_with("custom"));
+            if let Program::Command { argv, dir } = &spec.program
+                && is_custom
+            {
+                let reads = code::ports::reads_port(argv, dir, declaration::configured_port(config)?);
+                declaration::set_port(config, &mut spec, reads)?;
+            }
+            Ok(spec)
+        });
     read.map_err(|error| Problem::new(error.own, error.message))
 }
 
@@ -102,6 +118,8 @@ pub struct Options {
     pub metrics: Metrics,
     /// The certificates of custom domains, which listeners with TLS use.
     pub certificates: NamedCertificates,
+    /// Signatures of callers, which the gateway checks too.
+    pub signatures: Signatures,
 }
 
 /// The API. Cheap to clone.
@@ -116,15 +134,15 @@ pub struct Fc {
     gpu_types: Arc<BTreeMap<String, String>>,
     codes: CodeStore,
     invoker: Invoker,
-    nonces: Arc<Mutex<Nonces>>,
+    signatures: Signatures,
     turns: Arc<Semaphore>,
     places: Uploads,
     /// One layer gets a number at a time.
     layer_turn: Arc<tokio::sync::Mutex<()>>,
     certificates: NamedCertificates,
     timers: TimerSignal,
-    /// Functions that take no invocations.
-    disabled: Arc<RwLock<HashSet<FunctionName>>>,
+    /// Triggers of one function come into force at a time.
+    trigger_turn: Arc<tokio::sync::Mutex<()>>,
     /// Of revisions that were invoked.
     checksums: Arc<Mutex<BTreeMap<VersionId, Option<String>>>>,
     /// What addresses of code are signed with, for as long as the server runs.
@@ -162,13 +180,13 @@ impl Fc {
             gpu_types: Arc::new(options.gpu_types),
             codes,
             invoker,
-            nonces: Arc::new(Mutex::new(Nonces::new(kip_host::clock::wall_millis().div_euclid(1_000)))),
+            signatures: options.signatures,
             turns: Arc::new(Semaphore::new(TURNS)),
             places,
             layer_turn: Arc::default(),
             certificates: options.certificates,
             timers: TimerSignal::default(),
-            disabled: Arc::default(),
+            trigger_turn: Arc::default(),
             checksums: Arc::default(),
             address_key: Arc::new(ring::hmac::Key::new(ring::hmac::HMAC_SHA256, &address_key)),
         };

@@ -7,8 +7,8 @@ use kip_spec::code;
 use serde_json::{Map, Value, json};
 
 use crate::PREFIX;
-use crate::error::vendor_code;
 use crate::routes::{Operation, ROUTES, Route};
+use kip_spec::fc_code;
 
 /// Bodies beyond this are refused, bytes: of code, of payloads.
 const BYTES: &str = "application/octet-stream";
@@ -225,7 +225,7 @@ fn errors() -> Map<String, Value> {
         // The vendor knows no 401.
         let status = if entry.status == 401 { 403 } else { entry.status };
         let (theirs, ours) = by_status.entry(status).or_default();
-        theirs.insert(vendor_code(entry.code));
+        theirs.insert(fc_code::of(entry.code));
         ours.insert(entry.code.to_string());
     }
     let extra = [

@@ -4,7 +4,7 @@ use axum::response::Response;
 use kip_control::LATEST;
 use kip_spec::scaling::Fc as Policies;
 use kip_spec::{FunctionName, code};
-use kip_store::Object;
+use kip_store::{Object, SettingChange};
 use serde_json::{Map, Value, json};
 
 use crate::Fc;
@@ -26,12 +26,31 @@ fn name_of(fc: &Fc, request: &Request) -> FcResult<FunctionName> {
     Ok(fc.control.require(request.function())?.name().clone())
 }
 
-/// Lets policies hold.
-async fn provision(fc: &Fc, request: &Request, given: &Map<String, Value>) -> FcResult<()> {
+/// Lets policies hold, and keeps what was sent in the same commit.
+async fn provision(
+    fc: &Fc,
+    request: &Request,
+    given: &Map<String, Value>,
+    (kind, sent): (&str, &Value),
+) -> FcResult<()> {
     let input = Value::from(without_empty(given.clone()));
     let provision = kip_manifest::provision::read(&input).map_err(|faults| FcError::invalid(faults.join("; ")))?;
     let policies = Policies::new(provision);
-    fc.control.put_provision(request.function(), request.query.qualifier(), policies, request.author()).await?;
+    let qualifier = request.query.qualifier();
+    let kept = settings::put_change(kind, &name_of(fc, request)?, qualifier, sent);
+    fc.control.put_provision_with(request.function(), qualifier, policies, vec![kept], request.author()).await?;
+    Ok(())
+}
+
+/// Takes policies and what was sent away, in one commit.
+async fn remove_both(fc: &Fc, request: &Request, function: &FunctionName, kind: &'static str) -> FcResult<()> {
+    let qualifier = request.query.qualifier();
+    if fc.control.provision(function.as_str(), qualifier).is_ok() {
+        let kept = vec![settings::remove_change(kind, function, qualifier)];
+        fc.control.remove_provision_with(function.as_str(), qualifier, kept, request.author()).await?;
+    } else {
+        settings::remove(fc, kind, function, qualifier, request.author()).await?;
+    }
     Ok(())
 }
 
@@ -70,9 +89,8 @@ pub(crate) async fn put_provision(fc: &Fc, request: &Request) -> FcResult<Respon
         given.entry("defaultTarget").or_insert(target);
     }
     given.entry("defaultTarget").or_insert_with(|| 0.into());
-    provision(fc, request, &given).await?;
+    provision(fc, request, &given, (PROVISION, &Value::from(given.clone()))).await?;
     let qualifier = request.query.qualifier();
-    settings::put(fc, PROVISION, &function, qualifier, &Value::from(given), request.author()).await?;
     Ok(json(provision_shown(fc, &function, qualifier).await?.unwrap_or_else(|| json!({}))))
 }
 
@@ -87,11 +105,7 @@ pub(crate) async fn get_provision(fc: &Fc, request: &Request) -> FcResult<Respon
 
 pub(crate) async fn remove_provision(fc: &Fc, request: &Request) -> FcResult<Response> {
     let function = name_of(fc, request)?;
-    let qualifier = request.query.qualifier();
-    if fc.control.provision(function.as_str(), qualifier).is_ok() {
-        fc.control.remove_provision(function.as_str(), qualifier, request.author()).await?;
-    }
-    settings::remove(fc, PROVISION, &function, qualifier, request.author()).await?;
+    remove_both(fc, request, &function, PROVISION).await?;
     Ok(empty())
 }
 
@@ -157,9 +171,8 @@ pub(crate) async fn put_scaling(fc: &Fc, request: &Request) -> FcResult<Response
     if given.get("residentPoolId").and_then(Value::as_str).is_some_and(|pool| !pool.is_empty()) {
         return Err(FcError::refused("resident pools are not supported: leave residentPoolId out"));
     }
-    provision(fc, request, &as_provision(&given)?).await?;
+    provision(fc, request, &as_provision(&given)?, (SCALING, &Value::from(given.clone()))).await?;
     let qualifier = request.query.qualifier();
-    settings::put(fc, SCALING, &function, qualifier, &Value::from(given.clone()), request.author()).await?;
     Ok(json(scaling_shown(fc, &function, qualifier, given.into()).await))
 }
 
@@ -177,10 +190,8 @@ pub(crate) async fn get_scaling(fc: &Fc, request: &Request) -> FcResult<Response
 pub(crate) async fn remove_scaling(fc: &Fc, request: &Request) -> FcResult<Response> {
     let function = name_of(fc, request)?;
     let qualifier = request.query.qualifier();
-    if settings::remove(fc, SCALING, &function, qualifier, request.author()).await?
-        && fc.control.provision(function.as_str(), qualifier).is_ok()
-    {
-        fc.control.remove_provision(function.as_str(), qualifier, request.author()).await?;
+    if settings::read(fc, SCALING, &function, qualifier).await?.is_some() {
+        remove_both(fc, request, &function, SCALING).await?;
     }
     Ok(empty())
 }
@@ -225,31 +236,41 @@ pub(crate) async fn put_concurrency(fc: &Fc, request: &Request) -> FcResult<Resp
     let given = request.object()?;
     let reserved = number(&given, "reservedConcurrency", 1, 10_000)?;
     let reserved = reserved.ok_or_else(|| FcError::invalid("reservedConcurrency is required"))?;
-    bound_instances(fc, request, &function, Some(u32::try_from(reserved).unwrap_or(u32::MAX))).await?;
     let value = json!({"reservedConcurrency": reserved});
-    settings::put(fc, CONCURRENCY, &function, "", &value, request.author()).await?;
+    let kept = settings::put_change(CONCURRENCY, &function, "", &value);
+    let most = u32::try_from(reserved).unwrap_or(u32::MAX);
+    if !bound_instances(fc, request, &function, Some(most), kept).await? {
+        settings::put(fc, CONCURRENCY, &function, "", &value, request.author()).await?;
+    }
     Ok(json(concurrency_shown(&function, &value)))
 }
 
-/// A bound of instances is part of a revision: it is deployed where it is another one.
-async fn bound_instances(fc: &Fc, request: &Request, function: &FunctionName, most: Option<u32>) -> FcResult<()> {
+/// A bound of instances is part of a revision: it is deployed where it is another one, with the setting that says it. False if it is not.
+async fn bound_instances(
+    fc: &Fc,
+    request: &Request,
+    function: &FunctionName,
+    most: Option<u32>,
+    kept: SettingChange,
+) -> FcResult<bool> {
     let rev = fc.control.rev(Object::Function(function.clone())).await?;
     let view = fc.view(function.as_str(), LATEST).await?;
-    let usual = if view.spec.resources.gpu.is_some() {
+    let usual = if view.spec.resources.gpu.is_some() || view.spec.resources.port.is_some() {
         kip_spec::function::defaults::INSTANCES_ON_A_DEVICE
     } else {
         kip_spec::function::defaults::INSTANCES.max
     };
     let most = most.unwrap_or(usual);
     if view.spec.instances.max == most {
-        return Ok(());
+        return Ok(false);
     }
     let mut spec = view.spec.clone();
     spec.instances.max = most;
     spec.instances.min = spec.instances.min.min(most);
     let record = view.record.clone().unwrap_or_default();
     let author = kip_store::Author { if_match: Some(rev), ..request.author() };
-    deploy(fc, spec, &record, Some(&view), author).await
+    deploy(fc, spec, &record, Some(&view), author, vec![kept]).await?;
+    Ok(true)
 }
 
 pub(crate) async fn get_concurrency(fc: &Fc, request: &Request) -> FcResult<Response> {
@@ -264,8 +285,11 @@ pub(crate) async fn get_concurrency(fc: &Fc, request: &Request) -> FcResult<Resp
 
 pub(crate) async fn remove_concurrency(fc: &Fc, request: &Request) -> FcResult<Response> {
     let function = name_of(fc, request)?;
-    if settings::remove(fc, CONCURRENCY, &function, "", request.author()).await? {
-        bound_instances(fc, request, &function, None).await?;
+    if settings::read(fc, CONCURRENCY, &function, "").await?.is_some() {
+        let gone = settings::remove_change(CONCURRENCY, &function, "");
+        if !bound_instances(fc, request, &function, None, gone).await? {
+            settings::remove(fc, CONCURRENCY, &function, "", request.author()).await?;
+        }
     }
     Ok(empty())
 }

@@ -14,6 +14,7 @@ use kip_spec::{RequestId, code};
 
 use crate::Fc;
 use crate::error::{FcError, FcResult};
+use crate::signatures::head_of;
 
 /// Bytes of a request.
 const LARGEST: usize = 32 << 20;
@@ -33,7 +34,11 @@ fn require_key_from_outside(fc: &Fc, head: &Parts) -> FcResult<()> {
     let is_of_this_machine =
         peer.is_some_and(|peer| peer.is_loopback()) && !head.headers.contains_key("x-forwarded-for");
     if !is_of_this_machine {
-        fc.keys.check(kip_auth::credential(&head.headers))?;
+        // The gateway takes a signature once.
+        match fc.signatures.is_signed(&head_of(head)) {
+            Some(signed) => signed.map_err(FcError::forbidden)?,
+            None => drop(fc.keys.check(kip_auth::credential(&head.headers))?),
+        }
     }
     Ok(())
 }

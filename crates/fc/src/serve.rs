@@ -7,22 +7,22 @@ use std::time::Duration;
 use axum::extract::{ConnectInfo, State};
 use axum::response::Response;
 use bytes::Bytes;
-use http::header::{AUTHORIZATION, CONTENT_LENGTH, EXPECT};
+use http::header::{CONTENT_LENGTH, EXPECT};
 use http::request::Parts;
 use http::{HeaderMap, HeaderValue};
 use http_body_util::{BodyExt, LengthLimitError, Limited};
-use kip_auth::{Access, Key};
+use kip_auth::{Access, BodyHash, Key};
 use kip_spec::{Problem, RequestId, code};
 
 use crate::code_address;
 use crate::error::{FcError, FcResult};
 use crate::exec;
-use crate::nonces::NonceRefusal;
 use crate::operations;
 use crate::query::{QueryFields, decoded};
 use crate::request::Request;
 use crate::routes::{Match, Operation, Route, find};
-use crate::sign;
+use crate::sign::{self, Coverage};
+use crate::signatures::{FC, Repetition, authorization, head_of, mismatch};
 use crate::{Fc, PREFIX};
 
 /// Bytes of an inline archive of 100 MiB as base64, with what is around it.
@@ -67,8 +67,8 @@ async fn handle(fc: &Fc, id: &RequestId, request: axum::extract::Request) -> FcR
     let (_upload, body) = receive(fc, route, &head.headers, body).await?;
     if is_signed(&head.headers) {
         let sent = head.headers.get(sign::CONTENT).and_then(|value| value.to_str().ok()).unwrap_or_default();
-        if !sign::is_hash_of(sent, &body) {
-            return Err(mismatch("the body is not the one that was signed"));
+        if !BodyHash::new(sent).is_of(&body) {
+            return Err(mismatch("the body is not the one that was signed").into());
         }
     }
     let peer = head.extensions.get::<ConnectInfo<SocketAddr>>().map(|ConnectInfo(peer)| peer.ip());
@@ -144,20 +144,17 @@ fn is_signed(headers: &HeaderMap) -> bool {
     authorization(headers).is_some_and(|(scheme, _)| scheme == sign::SCHEME)
 }
 
-fn authorization(headers: &HeaderMap) -> Option<(&str, &str)> {
-    headers.get(AUTHORIZATION)?.to_str().ok()?.trim().split_once(' ')
-}
-
-fn mismatch(message: impl Into<String>) -> FcError {
-    FcError::new(code::FC_SIGNATURE, "SignatureNotMatch", message)
-}
-
 /// The key that a request is signed with, or that it brings.
 pub(crate) fn authenticate(fc: &Fc, head: &Parts) -> FcResult<Arc<Key>> {
     match authorization(&head.headers) {
-        Some((sign::SCHEME, parameters)) => check_signature(fc, head, parameters),
-        Some((exec::SCHEME, parameters)) if is_exec(head) => exec::check_signature(fc, head, parameters),
-        Some(("acs" | exec::SCHEME, _)) => Err(FcError::denied(
+        Some((sign::SCHEME, parameters)) => {
+            fc.signatures.acs3(&head_of(head), parameters, Coverage::Request).map_err(FcError::forbidden)
+        }
+        // The scheme leaves the command out of what it signs: each signature opens one session.
+        Some((FC, parameters)) if is_exec(head) => {
+            fc.signatures.scheme_fc(&head_of(head), parameters, Repetition::Once).map_err(FcError::forbidden)
+        }
+        Some(("acs" | FC, _)) => Err(FcError::denied(
             "this signature is of an earlier scheme; use ACS3-HMAC-SHA256, which current clients use by themselves",
         )),
         _ => {
@@ -167,9 +164,7 @@ pub(crate) fn authenticate(fc: &Fc, head: &Parts) -> FcResult<Arc<Key>> {
                     "the request has no Authorization: sign it with an access-key pair (kip key create NAME --access-key)",
                 ));
             }
-            let checked = fc.keys.check(sent).map_err(FcError::from);
-            // The vendor knows no 401.
-            checked.map_err(|error| FcError { status: if error.status == 401 { 403 } else { error.status }, ..error })
+            fc.keys.check(sent).map_err(FcError::forbidden)
         }
     }
 }
@@ -177,45 +172,6 @@ pub(crate) fn authenticate(fc: &Fc, head: &Parts) -> FcResult<Arc<Key>> {
 fn is_exec(head: &Parts) -> bool {
     let below = head.uri.path().strip_prefix(PREFIX).unwrap_or_default();
     exec::path_of(below.trim_start_matches('/')).is_some()
-}
-
-fn check_signature(fc: &Fc, head: &Parts, parameters: &str) -> FcResult<Arc<Key>> {
-    let signature = sign::parse(parameters).map_err(mismatch)?;
-    let (key, secret) = fc.keys.pair(signature.access_id).ok_or_else(|| {
-        let message = "the access-key id is not known to this server";
-        FcError::new(code::FC_SIGNATURE, "InvalidAccessKeyID", message)
-    })?;
-    let query = head.uri.query().unwrap_or_default();
-    let text = sign::canonical(head.method.as_str(), head.uri.path(), query, &head.headers, &signature);
-    if !signature.is_of(secret.reveal(), &text.map_err(mismatch)?) {
-        return Err(mismatch("the signature is not that of this request and this access key"));
-    }
-    let header = |name: &str| head.headers.get(name).and_then(|value| value.to_str().ok()).unwrap_or_default().trim();
-    let at: jiff::Timestamp = header(sign::DATE).parse().map_err(|_| {
-        FcError::new(code::FC_SIGNATURE, "MissingRequiredHeader", "x-acs-date is a time such as 2026-11-29T12:00:00Z")
-    })?;
-    replayed(fc, &key, header(sign::NONCE), at.as_second())?;
-    fc.keys.use_pair(&key).map_err(|problem| FcError { status: 403, ..FcError::from(problem) })?;
-    Ok(key)
-}
-
-/// Refuses a request whose nonce came before, or whose time, in seconds since 1970, is not now.
-pub(crate) fn replayed(fc: &Fc, key: &Key, nonce: &str, at: i64) -> FcResult<()> {
-    let now = kip_host::clock::wall_millis().div_euclid(1_000);
-    fc.nonces.lock().take(nonce_of(key.id(), nonce), at, now).map_err(|refusal| {
-        FcError::denied(match refusal {
-            NonceRefusal::Skew => "the request's time differs from the server's by more than 15 minutes",
-            NonceRefusal::BeforeStart => "the request was signed before the server started; sign it again",
-            NonceRefusal::Replay => "the request was sent before: each needs a nonce of its own",
-        })
-    })
-}
-
-/// A nonce of a key as a number of fixed size: callers choose its length.
-fn nonce_of(key: u64, nonce: &str) -> u128 {
-    use sha2::Digest as _;
-    let digest = sha2::Sha256::digest(format!("{key} {nonce}").as_bytes());
-    digest.iter().take(16).fold(0, |number, byte| number << 8 | u128::from(*byte))
 }
 
 /// Reads a body. Of those that may hold code, only few at a time.

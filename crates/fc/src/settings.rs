@@ -1,7 +1,7 @@
 //! Settings of functions that are no part of a revision: kept as they were sent, by kind and qualifier.
 
 use kip_spec::FunctionName;
-use kip_store::{Author, Change, Object, Seq, StoredSetting};
+use kip_store::{Author, Change, Object, Seq, SettingChange, StoredSetting};
 use serde_json::{Value, json};
 
 use crate::Fc;
@@ -42,6 +42,18 @@ pub(crate) fn value(setting: &StoredSetting) -> FcResult<Value> {
         let own = kip_spec::code::STORE_FAILED;
         FcError::new(own, "InternalServerError", format!("a setting of {} cannot be read: {error}", setting.function))
     })
+}
+
+/// A setting as part of another change.
+pub(crate) fn put_change(kind: &str, function: &FunctionName, qualifier: &str, value: &Value) -> SettingChange {
+    let (function, qualifier, kind) = (function.clone(), qualifier.to_owned(), kind.to_owned());
+    SettingChange::Put(StoredSetting { function, qualifier, kind, config: value.to_string(), rev: Seq(0) })
+}
+
+/// Its removal as part of another change.
+pub(crate) fn remove_change(kind: &str, function: &FunctionName, qualifier: &str) -> SettingChange {
+    let (function, qualifier, kind) = (function.clone(), qualifier.to_owned(), kind.to_owned());
+    SettingChange::Remove { function, qualifier, kind }
 }
 
 /// Keeps a setting.

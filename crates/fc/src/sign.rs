@@ -15,8 +15,28 @@ pub(crate) const DATE: &str = "x-acs-date";
 pub(crate) const NONCE: &str = "x-acs-signature-nonce";
 /// Header of the body's SHA-256, in hexadecimal digits.
 pub(crate) const CONTENT: &str = "x-acs-content-sha256";
-/// What must be signed: without these a signature could be sent again, later or with another body.
-const SIGNED: [&str; 4] = ["host", DATE, NONCE, CONTENT];
+/// What a signature must cover at least.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Coverage {
+    /// Host, time, nonce and body: without these a signature could be sent again, later or with another body. Clients of the API sign them.
+    Request,
+    /// The time, as the vendor's library signs calls of triggers.
+    Time,
+}
+
+impl Coverage {
+    fn headers(self) -> &'static [&'static str] {
+        match self {
+            Self::Request => &["host", DATE, NONCE, CONTENT],
+            Self::Time => &[DATE],
+        }
+    }
+}
+
+/// Whether a signature that was accepted covers a header.
+pub(crate) fn covers(parameters: &str, header: &str) -> bool {
+    parse(parameters, Coverage::Time).is_ok_and(|signature| signature.headers.contains(&header))
+}
 
 /// A signature as it was sent.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -29,7 +49,7 @@ pub(crate) struct Signature<'a> {
 }
 
 /// Reads what follows the scheme in `Authorization`. The error is a sentence.
-pub(crate) fn parse(parameters: &str) -> Result<Signature<'_>, String> {
+pub(crate) fn parse(parameters: &str, coverage: Coverage) -> Result<Signature<'_>, String> {
     let (mut access_id, mut headers, mut signature) = (None, None, None);
     for part in parameters.split(',') {
         let Some((name, value)) = part.trim().split_once('=') else {
@@ -51,7 +71,7 @@ pub(crate) fn parse(parameters: &str) -> Result<Signature<'_>, String> {
     if !headers.iter().all(is_name) || headers.windows(2).any(|pair| pair[0] >= pair[1]) {
         return Err("SignedHeaders is a sorted list of names in lower case, each once".to_owned());
     }
-    if let Some(name) = SIGNED.into_iter().find(|name| !headers.contains(name)) {
+    if let Some(name) = coverage.headers().iter().find(|name| !headers.contains(*name)) {
         return Err(format!("SignedHeaders lacks {name}"));
     }
     let bytes = HEXLOWER_PERMISSIVE.decode(signature.ok_or_else(|| missing("Signature"))?.as_bytes());
@@ -97,11 +117,6 @@ impl Signature<'_> {
     }
 }
 
-/// Whether a body has this hash, in hexadecimal digits.
-pub(crate) fn is_hash_of(sent: &str, body: &[u8]) -> bool {
-    sent.eq_ignore_ascii_case(&HEXLOWER_PERMISSIVE.encode(&Sha256::digest(body)))
-}
-
 #[cfg(test)]
 mod tests {
     use http::HeaderValue;
@@ -126,7 +141,7 @@ mod tests {
     }
 
     fn signature(text: &str) -> Signature<'_> {
-        parse(text).unwrap()
+        parse(text, Coverage::Request).unwrap()
     }
 
     #[test]
@@ -154,8 +169,6 @@ mod tests {
         assert!(!signature(&signed).is_of("other", &text));
         assert!(!signature(&signed).is_of("secret", &format!("{text} ")));
         assert!(!signature(&plain).is_of("secret", &text));
-        assert!(is_hash_of("E3B0C44298FC1C149AFBF4C8996FB92427AE41E4649B934CA495991B7852B855", b""));
-        assert!(!is_hash_of("", b""));
     }
 
     #[test]
@@ -170,7 +183,7 @@ mod tests {
             "Credential=id,Credential=id,SignedHeaders=host;x-acs-content-sha256;x-acs-date;x-acs-signature-nonce,Signature=00",
             "SignedHeaders=host;x-acs-content-sha256;x-acs-date;x-acs-signature-nonce,Signature=00",
         ] {
-            assert!(parse(wrong).is_err(), "{wrong}");
+            assert!(parse(wrong, Coverage::Request).is_err(), "{wrong}");
         }
         let of = signature(
             "Credential=a,SignedHeaders=absent;host;x-acs-content-sha256;x-acs-date;x-acs-signature-nonce,Signature=00",
@@ -182,5 +195,20 @@ mod tests {
             "Credential=a,SignedHeaders=absent;host;x-acs-content-sha256;x-acs-date;x-acs-signature-nonce,Signature=00",
         );
         assert!(canonical("GET", "/", "", &sent(), &absent).is_err());
+    }
+
+    #[test]
+    fn callers_of_triggers_may_sign_the_time_alone() {
+        let plain = "Credential=id,SignedHeaders=x-acs-date;x-acs-security-token,Signature=00";
+        assert!(parse(plain, Coverage::Request).is_err());
+        assert_eq!(parse(plain, Coverage::Time).unwrap().headers, ["x-acs-date", "x-acs-security-token"]);
+        assert!(covers(plain, DATE) && !covers(plain, CONTENT));
+        assert!(parse("Credential=id,SignedHeaders=host,Signature=00", Coverage::Time).is_err());
+        let mut headers = sent();
+        headers.insert("x-acs-security-token", HeaderValue::from_static(""));
+        headers.remove(CONTENT);
+        let text = canonical("GET", "/f/web/", "", &headers, &parse(plain, Coverage::Time).unwrap()).unwrap();
+        let expected = "GET\n/f/web/\n\nx-acs-date:2026-11-29T12:00:00Z\nx-acs-security-token:\n\nx-acs-date;x-acs-security-token\n";
+        assert_eq!(text, expected);
     }
 }

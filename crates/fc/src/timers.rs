@@ -195,4 +195,44 @@ mod tests {
             assert!(timer(json!({"cronExpression": wrong})).is_err(), "{wrong}");
         }
     }
+
+    #[test]
+    fn a_change_of_clocks_neither_doubles_nor_loses_a_day() {
+        let at = |text: &str| text.parse::<jiff::Timestamp>().unwrap().as_millisecond();
+        // Berlin puts its clocks forward on 29 March 2026, from 2 to 3, and back on 25 October, from 3 to 2.
+        for (from, expression) in [
+            ("2026-03-26T12:00:00Z", "CRON_TZ=Europe/Berlin 0 30 2 * * *"),
+            ("2026-10-22T12:00:00Z", "CRON_TZ=Europe/Berlin 0 30 2 * * *"),
+        ] {
+            let daily = timer(json!({"cronExpression": expression})).unwrap();
+            let (mut now, mut days) = (at(from), Vec::new());
+            for _ in 0..6 {
+                let next = daily.next(0, now).unwrap();
+                assert!(next > now);
+                let local = jiff::Timestamp::from_millisecond(next).unwrap().in_tz("Europe/Berlin").unwrap();
+                days.push(local.date());
+                now = next;
+            }
+            let mut once = days.clone();
+            once.dedup();
+            assert_eq!(once, days, "no day has two");
+            let span = days.last().unwrap().since(days[0]).unwrap().get_days();
+            assert!((5..=6).contains(&span), "a day is left out at most where its time is not there: {days:?}");
+        }
+        // What is asked by an interval goes by elapsed time.
+        let every = timer(json!({"cronExpression": "@every 1h"})).unwrap();
+        let since = at("2026-03-28T23:30:00Z");
+        assert_eq!(every.next(since, since + 3_600_000), Some(since + 7_200_000));
+    }
+
+    #[test]
+    fn a_server_that_begins_anew_does_not_fire_again() {
+        // The server looks from its start on; the time that it had fired before is behind it.
+        let every = timer(json!({"cronExpression": "@every 10s"})).unwrap();
+        let fired = every.next(1_000, 1_000).unwrap();
+        assert_eq!((fired, every.next(1_000, fired)), (11_000, Some(21_000)));
+        let daily = timer(json!({"cronExpression": "0 0 4 * * *"})).unwrap();
+        let first = daily.next(0, 0).unwrap();
+        assert_eq!(daily.next(0, first), Some(first + 86_400_000), "the same millisecond is not next");
+    }
 }

@@ -1,8 +1,11 @@
 //! Triggers: stored and given back exactly. HTTP triggers hold at the gateway; timers make tasks; others are only stored.
 
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
 use axum::response::Response;
 use kip_auth::TokenPolicy;
-use kip_control::LATEST;
+use kip_control::{HttpTriggers, LATEST, QualifiedTrigger};
 use kip_host::clock::wall_millis;
 use kip_spec::function::{Cors, HttpAuth, HttpTrigger, defaults};
 use kip_spec::{FunctionName, Millis, code};
@@ -256,45 +259,51 @@ pub(crate) async fn list(fc: &Fc, request: &Request) -> FcResult<Response> {
 impl Fc {
     /// Lets the HTTP triggers of all functions hold at the gateway, at a start.
     pub(crate) async fn hold_http_triggers(&self) -> FcResult<()> {
-        let mut names: Vec<FunctionName> =
-            self.control.triggers(None).await?.into_iter().map(|one| one.function).collect();
-        names.dedup();
-        for name in names {
-            self.hold_http(&name).await?;
+        let _turn = self.trigger_turn.lock().await;
+        let mut by_function: BTreeMap<FunctionName, Vec<StoredTrigger>> = BTreeMap::new();
+        for trigger in self.control.triggers(None).await? {
+            by_function.entry(trigger.function.clone()).or_default().push(trigger);
+        }
+        // Of the others too: a restore may have taken their triggers away.
+        for name in self.control.function_names() {
+            self.hold_read(&name, &by_function.remove(&name).unwrap_or_default());
         }
         Ok(())
     }
 
-    /// Lets the HTTP triggers of a function hold: the most open one says who may call, and all their methods are taken.
+    /// Lets the HTTP triggers of a function hold, each for its own qualifier.
     async fn hold_http(&self, function: &FunctionName) -> FcResult<()> {
-        let Some(cell) = self.control.cell(function.as_str()) else { return Ok(()) };
+        // What is read last holds last.
+        let _turn = self.trigger_turn.lock().await;
         let triggers = self.control.triggers(Some(function.clone())).await?;
-        let mut all: Option<HttpTrigger> = None;
-        let mut policy = None;
-        for trigger in triggers.iter().filter(|trigger| trigger.kind == "http") {
-            let settings = settings_of_stored(trigger);
-            let Ok(one) = http(&settings) else { continue };
-            if one.auth == HttpAuth::Jwt {
-                policy = token_policy(settings.get("authConfig")).ok();
-            }
-            all = Some(match all {
-                None => one,
-                Some(before) => {
-                    let either = |auth: HttpAuth| before.auth == auth || one.auth == auth;
-                    let open = [HttpAuth::Anonymous, HttpAuth::Jwt].into_iter().find(|auth| either(*auth));
-                    let auth = open.unwrap_or(HttpAuth::Key);
-                    // None named is all of them.
-                    let methods = match before.methods.is_empty() || one.methods.is_empty() {
-                        true => Vec::new(),
-                        false => before.methods.into_iter().chain(one.methods).collect(),
-                    };
-                    let cors = before.cors.clone().or(one.cors);
-                    HttpTrigger { auth, methods, cors, open_tasks: auth == HttpAuth::Anonymous, ..before }
-                }
-            });
-        }
-        self.keys.tokens().set(function.as_str(), policy);
-        cell.set_http_trigger(all);
+        self.hold_read(function, &triggers);
         Ok(())
     }
+
+    fn hold_read(&self, function: &FunctionName, triggers: &[StoredTrigger]) {
+        let Some(cell) = self.control.cell(function.as_str()) else { return };
+        let (mut held, mut policies) = (Vec::new(), Vec::new());
+        for trigger in triggers.iter().filter(|trigger| trigger.kind == "http") {
+            let settings = settings_of_stored(trigger);
+            // One that cannot be read opens nothing.
+            let mut http =
+                http(&settings).unwrap_or_else(|_| HttpTrigger { auth: HttpAuth::Key, ..HttpTrigger::default() });
+            // Its callers may ask for asynchronous calls too, as Function Compute lets them.
+            http.open_tasks = http.auth == HttpAuth::Anonymous;
+            let owner = format!("{}{}", owners(function.as_str()), trigger.name);
+            if http.auth == HttpAuth::Jwt {
+                policies.extend(token_policy(settings.get("authConfig")).ok().map(|policy| (owner.clone(), policy)));
+            }
+            if let Ok(qualifier) = trigger.qualifier.parse() {
+                held.push(QualifiedTrigger { qualifier, http: Arc::new(http), owner });
+            }
+        }
+        self.keys.tokens().replace(&owners(function.as_str()), policies);
+        cell.set_http_triggers(HttpTriggers::new(held));
+    }
+}
+
+/// How the owners of the policies of a function's triggers begin.
+pub(crate) fn owners(function: &str) -> String {
+    format!("trigger:{function}/")
 }

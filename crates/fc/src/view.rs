@@ -8,9 +8,10 @@ use kip_wire::VersionStatus;
 use serde_json::{Map, Value, json};
 
 use crate::arn;
-use crate::declaration::{fresh, render};
+use crate::declaration::fresh;
 use crate::error::FcResult;
 use crate::record::FunctionRecord;
+use crate::rendering::render;
 use crate::request::{qualifier, time};
 use crate::settings::{self, DISABLED, TAGS};
 use crate::{Fc, code, layers};

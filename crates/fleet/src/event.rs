@@ -130,6 +130,9 @@ pub enum Event {
         /// The work's place.
         ticket: Ticket,
     },
+    /// The function takes no invocations any more and those it has are to end: requests that wait are refused, and each instance that works
+    /// is ended by force.
+    Abort,
     /// Work that an earlier server gave to an instance goes on there, and somebody holds it: it has a place like any other. Before
     /// [`Event::Serve`].
     Occupy {

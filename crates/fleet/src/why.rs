@@ -138,6 +138,8 @@ pub enum Refusal {
     NoVersion,
     /// The function is gone.
     Removed,
+    /// The function takes no invocations any more.
+    Disabled,
     /// The server ends.
     ShuttingDown,
     /// A fault of the server's own ended what decides for the function, and it begins anew.
@@ -273,6 +275,8 @@ pub enum Reason {
         /// For how long, milliseconds.
         silent: u64,
     },
+    /// The function was disabled, and what it did was to end.
+    Aborted,
     /// Its live probe failed.
     NotLive(ProbeFailure),
     /// Requests of an earlier server did not end in time.
@@ -323,6 +327,7 @@ impl Refusal {
             Self::NoVersion => code::VERSION_NOT_FOUND,
             Self::InstanceGone => code::INSTANCE_NOT_FOUND,
             Self::Removed => code::FUNCTION_REMOVED,
+            Self::Disabled => code::INVOCATION_DISABLED,
             Self::ShuttingDown => code::SHUTTING_DOWN,
             Self::CoreFailed => code::CORE_FAILED,
             Self::Quarantined => code::QUARANTINED,
@@ -458,6 +463,7 @@ impl fmt::Display for Refusal {
             Self::NoVersion => f.write_str("the function has no such version any more"),
             Self::InstanceGone => f.write_str("the instance is gone, or ends"),
             Self::Removed => f.write_str("the function was removed"),
+            Self::Disabled => f.write_str("the function was disabled and takes no invocations"),
             Self::ShuttingDown => f.write_str("the server is shutting down"),
             Self::CoreFailed => {
                 f.write_str("the server made a fault while it decided for the function, and began anew")
@@ -540,6 +546,7 @@ impl fmt::Display for Reason {
             }
             Self::NotLive(ProbeFailure::Refused) => f.write_str("the live probe failed"),
             Self::NotLive(ProbeFailure::Slow) => f.write_str("the live probe was not answered, and it has no work"),
+            Self::Aborted => f.write_str("the function was disabled, and its requests were aborted"),
             Self::NeverSettled => f.write_str("requests of an earlier server did not end in time"),
             Self::ParkFailed => f.write_str("giving memory back failed, it stays paused"),
             Self::ParkUnknown => f.write_str("giving memory back failed and its state is not known, it is replaced"),

@@ -10,8 +10,8 @@ use http::header::{ALLOW, CONNECTION, CONTENT_ENCODING, CONTENT_LENGTH, CONTENT_
 use http::{HeaderMap, HeaderValue, Method, Request, Response, StatusCode, Uri, Version};
 use http_body::Body as _;
 use hyper::body::Incoming;
-use kip_auth::TokenClaims;
-use kip_control::{Cell, Control};
+use kip_auth::{BodyHash, TokenClaims};
+use kip_control::{Cell, Control, HttpRule};
 use kip_relay::{Answer, Body, Call, Caller, Relay};
 use kip_spec::function::{Cors, HttpAuth, HttpTrigger, Program};
 use kip_spec::model_name::NameRewrite;
@@ -151,7 +151,7 @@ impl RequestHandler {
     ) -> Result<(Call, Arc<HttpTrigger>), Box<Answer>> {
         self.check_http2(request).map_err(|fault| Box::new(kip_relay::problem(fault.problem(&self.bounds), id)))?;
         // Before anything is told, or read of somebody's body.
-        let sent = self.authority.look(request.headers());
+        let sent = self.authority.look(request);
         if inbound.keyed && !origin::is_preflight(request) {
             self.authority.require_key(&sent, id)?;
         }
@@ -162,10 +162,14 @@ impl RequestHandler {
             }
             place => place?,
         };
-        let http = place.trigger();
-        let token = self.check_token(&place, &http, (request, &sent), id, inbound).await?;
+        let HttpRule { http, owner } = place.rule(origin::method(request));
+        let token = self.check_token(owner.as_deref(), &place.target, &http, (request, &sent), id, inbound).await?;
         let rewrite = place.rewrite.clone();
         let mut call = self.admit(place, &http, (request, &sent, token.is_some()), id, inbound)?;
+        // What follows CONNECT is no body: it ends with the WebSocket.
+        if let Some(hash) = sent.body().filter(|_| request.method() != Method::CONNECT) {
+            Box::pin(self.check_body(request, &mut call, hash)).await.map_err(|problem| refused(problem, id))?;
+        }
         if let Some(rewrite) = rewrite {
             Box::pin(self.rewrite(request, &mut call, &rewrite)).await.map_err(|problem| refused(problem, id))?;
         }
@@ -178,19 +182,20 @@ impl RequestHandler {
     /// What a token of the caller says, where a trigger asks for one and the caller has no key of ours.
     async fn check_token(
         &self,
-        place: &Place,
+        owner: Option<&str>,
+        target: &Uri,
         http: &HttpTrigger,
         (request, sent): (&Request<Incoming>, &Credential),
         id: &RequestId,
         inbound: &Inbound,
     ) -> Result<Option<TokenClaims>, Box<Answer>> {
         let asked = http.auth == HttpAuth::Jwt && !inbound.keyed && !origin::is_preflight(request);
-        if !asked || matches!(sent, Credential::Ours(_)) {
+        if !asked || matches!(sent, Credential::Ours(_) | Credential::Signed(Ok(_))) {
             return Ok(None);
         }
-        let Some(policy) = self.authority.tokens(&place.token_owner()) else { return Ok(None) };
-        let (headers, target) = (request.headers().clone(), place.target.clone());
-        let check = Box::pin(policy.check(&headers, &target));
+        let Some(policy) = owner.and_then(|owner| self.authority.tokens(owner)) else { return Ok(None) };
+        let headers = request.headers().clone();
+        let check = Box::pin(policy.check(&headers, target));
         check.await.map(Some).map_err(|problem| refused(problem, id))
     }
 
@@ -328,7 +333,7 @@ impl RequestHandler {
         inbound: &Inbound,
     ) -> Result<(), Problem> {
         match sent {
-            Credential::Ours(Ok(_)) => Ok(()),
+            sent if sent.key().is_some() => Ok(()),
             // From this machine, on which a browser may run.
             _ if inbound.peer.is_loopback() => origin::check(&self.names, cors, request, is_named),
             _ => Ok(()),
@@ -363,6 +368,36 @@ impl RequestHandler {
             Err(ModelError::Encoding) => Err(problem("names no model that can be read: its body is compressed in a way that the gateway does not know, or not as it says")
                 .hint("compress it as gzip, deflate, zstd or br, or name the model in the query: ?model=NAME")),
         }
+    }
+
+    /// Reads the rest of a body whose hash was signed, and compares it. Nothing of another one reaches the function.
+    async fn check_body(
+        &self,
+        request: &mut Request<Incoming>,
+        call: &mut Call,
+        hash: &BodyHash,
+    ) -> Result<(), Problem> {
+        let read = std::mem::take(&mut call.read);
+        let body =
+            model::raw(read, request.body_mut(), &self.bounds, &self.searching).await.map_err(|error| match error {
+                ModelError::Late => Fault::BodyLate.problem(&self.bounds),
+                ModelError::BrokeOff => bad("its body broke off"),
+                _ => {
+                    let most = kip_spec::people::size(self.bounds.model as u64);
+                    Problem::new(
+                        code::BODY_TOO_LARGE,
+                        format!(
+                            "the hash of the body is signed, and a body of more than {most} is not kept to check it"
+                        ),
+                    )
+                    .hint("sign the request without x-acs-content-sha256, or raise limits.model in kipwake.toml")
+                }
+            })?;
+        if !hash.is_of(&body) {
+            return Err(Problem::new(code::SIGNATURE_MISMATCH, "the body is not the one that was signed"));
+        }
+        call.read = body;
+        Ok(())
     }
 
     /// Reads the rest of a body and changes it as the name says by which the function was called. A request without a body stays as it is.
@@ -472,6 +507,8 @@ impl RequestHandler {
             self.check_page(request, (sent, is_named), http.cors.as_ref(), inbound).map_err(refuse)?;
         }
         let caller = self.authorise(&cell, http, (request, sent, has_token), id, inbound.keyed)?;
+        // Who may not call is not told that nobody may.
+        cell.require_enabled().map_err(|error| refuse(error.into()))?;
         if version.spec.lifecycle.sleep.as_ref().is_some_and(|sleep| sleep.names(target.path())) {
             let message = format!("`{}` keeps this path for the server (lifecycle.sleep)", cell.name());
             return Err(refuse(Problem::new(code::ROUTE_UNKNOWN_PATH, message)));
@@ -618,7 +655,7 @@ impl RequestHandler {
 }
 
 fn needs_key(cell: &Cell) -> bool {
-    cell.http_auth() != HttpAuth::Anonymous
+    cell.is_guarded()
 }
 
 /// The caller's id if it is fit for logs, else one of ours.

@@ -5,9 +5,9 @@
 use std::net::IpAddr;
 use std::sync::Arc;
 
-use http::header::WWW_AUTHENTICATE;
-use http::{HeaderMap, HeaderValue};
-use kip_auth::{Access, Key, Keys, TokenPolicy};
+use http::header::{AUTHORIZATION, WWW_AUTHENTICATE};
+use http::{HeaderValue, Request};
+use kip_auth::{Access, BodyHash, Key, Keys, SignatureCheck, SignedHead, Signer, TokenPolicy};
 use kip_control::Cell;
 use kip_host::clock::monotonic_micros;
 use kip_records::metrics::Metrics;
@@ -22,21 +22,36 @@ use crate::admission::RequestHandler;
 #[derive(Debug, Clone)]
 pub(crate) struct Authority {
     keys: Keys,
+    signatures: Arc<dyn SignatureCheck>,
     metrics: Metrics,
 }
 
 impl Authority {
-    pub(crate) fn new(keys: Keys, metrics: Metrics) -> Self {
-        Self { keys, metrics }
+    pub(crate) fn new(keys: Keys, signatures: Arc<dyn SignatureCheck>, metrics: Metrics) -> Self {
+        Self { keys, signatures, metrics }
     }
 
-    /// Looks at the key that a request brings, once: all that follows asks the answer.
-    pub(crate) fn look(&self, headers: &HeaderMap) -> Credential {
+    /// Looks at the key that a request brings or is signed with, once: all that follows asks the answer.
+    pub(crate) fn look<B>(&self, request: &Request<B>) -> Credential {
+        let headers = request.headers();
         match kip_auth::credential(headers) {
-            None => Credential::Missing,
             Some(sent) if kip_auth::is_ours(sent) => Credential::Ours(self.keys.check(Some(sent)).map_err(Box::new)),
-            Some(_) => Credential::Foreign,
+            other => {
+                let signed = headers.contains_key(AUTHORIZATION).then(|| self.signer(request)).flatten();
+                // What is neither may be a credential of the function's own.
+                signed.unwrap_or_else(|| if other.is_some() { Credential::Foreign } else { Credential::Missing })
+            }
         }
+    }
+
+    fn signer<B>(&self, request: &Request<B>) -> Option<Credential> {
+        let head = SignedHead {
+            method: request.method().as_str(),
+            path: request.uri().path(),
+            query: request.uri().query().unwrap_or_default(),
+            headers: request.headers(),
+        };
+        Some(Credential::Signed(self.signatures.signer(&head)?.map_err(Box::new)))
     }
 
     /// Lets through who has a key of this server, whatever for.
@@ -53,6 +68,7 @@ impl Authority {
     fn require(&self, sent: &Credential) -> Result<Arc<Key>, Problem> {
         match sent {
             Credential::Ours(checked) => checked.clone().map_err(|problem| *problem),
+            Credential::Signed(signer) => signer.as_ref().map(|one| one.key.clone()).map_err(|one| *one.clone()),
             Credential::Missing => self.keys.check(None),
             // No key of ours looks like that; the check says so in its words.
             Credential::Foreign => self.keys.check(Some("")),
@@ -73,10 +89,12 @@ impl Authority {
             Ok(key)
         };
         match (auth, sent) {
-            (HttpAuth::Jwt, Credential::Missing | Credential::Foreign) if has_token => Ok(None),
+            (HttpAuth::Jwt, Credential::Missing | Credential::Foreign | Credential::Signed(Err(_))) if has_token => {
+                Ok(None)
+            }
             (HttpAuth::Key | HttpAuth::Jwt, _) => allowed().map(Some).map_err(|problem: Problem| refused(problem, id)),
             // Whoever may call without a key loses nothing by sending one; where it is good, it is noted and counted.
-            (_, Credential::Ours(_)) => Ok(allowed().ok()),
+            (_, Credential::Ours(_) | Credential::Signed(_)) => Ok(allowed().ok()),
             _ => Ok(None),
         }
     }
@@ -101,7 +119,9 @@ impl Authority {
         keyed: impl FnOnce() -> bool,
     ) -> Result<(), Box<Answer>> {
         let told = match sent {
-            Credential::Ours(Ok(key)) => key.allows(Access::call(name)).map_err(Problem::from),
+            sent if sent.key().is_some() => {
+                sent.key().map_or(Ok(()), |key| key.allows(Access::call(name)).map_err(Problem::from))
+            }
             _ if keyed() => self.require(sent).map(drop),
             _ => Ok(()),
         };
@@ -127,14 +147,30 @@ pub(crate) enum Credential {
     Foreign,
     /// It looks like ours, and was checked.
     Ours(Result<Arc<Key>, Box<Problem>>),
+    /// The signature of an access-key pair, which was checked.
+    Signed(Result<Signer, Box<Problem>>),
 }
 
 impl Credential {
     /// What the caller may know of.
     pub(crate) fn sight(&self) -> Visibility {
+        Visibility(self.key().cloned())
+    }
+
+    /// The key of this server that the caller has shown to have.
+    pub(crate) fn key(&self) -> Option<&Arc<Key>> {
         match self {
-            Self::Ours(checked) => Visibility(checked.as_ref().ok().cloned()),
-            Self::Missing | Self::Foreign => Visibility(None),
+            Self::Ours(checked) => checked.as_ref().ok(),
+            Self::Signed(signer) => signer.as_ref().ok().map(|signer| &signer.key),
+            Self::Missing | Self::Foreign => None,
+        }
+    }
+
+    /// The hash that the body was signed with.
+    pub(crate) fn body(&self) -> Option<&BodyHash> {
+        match self {
+            Self::Signed(Ok(signer)) => signer.body.as_ref(),
+            _ => None,
         }
     }
 }
@@ -148,7 +184,7 @@ impl Visibility {
     pub(crate) fn sees(&self, cell: &Cell) -> bool {
         match &self.0 {
             Some(key) => key.sees(cell.name().as_str()),
-            None => cell.http_auth() == HttpAuth::Anonymous,
+            None => cell.is_open(),
         }
     }
 }

@@ -127,6 +127,36 @@ pub(crate) async fn whole(
     }
 }
 
+/// A whole body as it came, of which some was read already; up to the limit for searches.
+pub(crate) async fn raw(
+    read: Bytes,
+    body: &mut Incoming,
+    bounds: &Bounds,
+    searching: &AtomicUsize,
+) -> Result<Bytes, ModelError> {
+    let mut kept = SearchState { searching, bytes: 0 };
+    let most = bounds.model.saturating_mul(SEARCHES);
+    let mut raw = BytesMut::new();
+    let mut next = Some(read);
+    loop {
+        if let Some(data) = next.take() {
+            raw.extend_from_slice(&data);
+            if !kept.more(data.len(), most) {
+                return Err(ModelError::NoRoom);
+            }
+            if raw.len() > bounds.model {
+                return Err(ModelError::TooFar);
+            }
+        }
+        let frame = tokio::time::timeout(bounds.body_idle, body.frame()).await.map_err(|_| ModelError::Late)?;
+        match frame {
+            Some(Ok(frame)) => next = frame.into_data().ok(),
+            Some(Err(_)) => return Err(ModelError::BrokeOff),
+            None => return Ok(raw.freeze()),
+        }
+    }
+}
+
 /// The value of `model` in a query.
 pub(crate) fn in_query(query: &str) -> Option<String> {
     let value = query.split('&').find_map(|pair| pair.strip_prefix("model="))?;

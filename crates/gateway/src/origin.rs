@@ -36,6 +36,18 @@ pub(crate) fn is_preflight<B>(request: &Request<B>) -> bool {
         && headers.contains_key(ACCESS_CONTROL_REQUEST_METHOD)
 }
 
+/// The method that a request is judged by. A preflight asks for another one; a WebSocket over HTTP/2 is what a GET begins over HTTP/1.1.
+pub(crate) fn method<B>(request: &Request<B>) -> &str {
+    match request.method() {
+        &Method::CONNECT => "GET",
+        &Method::OPTIONS if is_preflight(request) => {
+            let asked = request.headers().get(ACCESS_CONTROL_REQUEST_METHOD);
+            asked.and_then(|asked| asked.to_str().ok()).unwrap_or_default()
+        }
+        method => method.as_str(),
+    }
+}
+
 fn takes(names: &Names, cors: Option<&Cors>, origin: &str) -> bool {
     match cors {
         Some(cors) => cors.origins.iter().any(|known| known == "*" || known.eq_ignore_ascii_case(origin)),

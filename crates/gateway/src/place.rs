@@ -5,7 +5,7 @@ use std::sync::Arc;
 use bytes::Bytes;
 use http::{Request, Uri};
 use hyper::body::Incoming;
-use kip_control::{Cell, Domain};
+use kip_control::{Cell, Domain, HttpRule};
 use kip_relay::Answer;
 use kip_spec::function::HttpTrigger;
 use kip_spec::model_name::NameRewrite;
@@ -28,11 +28,18 @@ pub(crate) struct Place {
 }
 
 impl Place {
-    /// Who may call, and how.
-    pub(crate) fn trigger(&self) -> Arc<HttpTrigger> {
-        let own = self.cell.http_trigger().unwrap_or_else(|| Arc::new(self.cell.serving().spec.http.clone()));
+    /// What holds for a request: who may call, and how, and whose policy of tokens is asked.
+    pub(crate) fn rule(&self, method: &str) -> HttpRule {
+        let declared = || HttpRule { http: Arc::new(self.cell.serving().spec.http.clone()), owner: None };
+        let triggers = self.cell.http_triggers();
+        let asked = || match &self.qualifier {
+            // There is nothing to open: who may call the function is told so.
+            Some(QualifierName::Alias(alias)) if !self.cell.has_alias(alias.as_str()) => None,
+            asked => asked.as_ref(),
+        };
+        let own = triggers.map_or_else(declared, |triggers| triggers.rule(asked(), method));
         let Some((domain, methods)) = &self.domain else { return own };
-        let mut http = HttpTrigger::clone(&own);
+        let mut http = HttpTrigger::clone(&own.http);
         http.auth = domain.auth.unwrap_or(http.auth);
         if !methods.is_empty() {
             http.methods = methods.clone();
@@ -40,15 +47,8 @@ impl Place {
         if domain.cors.is_some() {
             http.cors = domain.cors.clone();
         }
-        Arc::new(http)
-    }
-
-    /// Whose settings of tokens hold.
-    pub(crate) fn token_owner(&self) -> String {
-        match &self.domain {
-            Some((domain, _)) if domain.auth.is_some() => format!("domain:{}", domain.name),
-            _ => self.cell.name().to_string(),
-        }
+        let owner = if domain.auth.is_some() { Some(format!("domain:{}", domain.name)) } else { own.owner };
+        HttpRule { http: Arc::new(http), owner }
     }
 }
 

@@ -6,7 +6,7 @@ use std::sync::Arc;
 use std::sync::atomic::AtomicUsize;
 use std::time::Duration;
 
-use kip_auth::Keys;
+use kip_auth::{Keys, SignatureCheck};
 use kip_control::Control;
 use kip_host::sockets::Peers;
 use kip_host::tasks::Supervisor;
@@ -37,6 +37,8 @@ pub struct Options {
     pub proxies: Vec<IpAddr>,
     /// Names that the server is called by, and pages that may call.
     pub names: Names,
+    /// Who checks signatures of callers.
+    pub signatures: Arc<dyn SignatureCheck>,
     /// Where requests are counted.
     pub metrics: Metrics,
     /// What becomes of requests that nobody waits for.
@@ -115,7 +117,7 @@ impl Gateway {
         let address = first.listener.local_addr()?;
         let closing = watch::Sender::new(false);
         let mut threads = Vec::with_capacity(options.threads);
-        let authority = Authority::new(keys.clone(), options.metrics.clone());
+        let authority = Authority::new(keys.clone(), options.signatures.clone(), options.metrics.clone());
         let shared = Arc::new(options);
         let searching = Arc::new(AtomicUsize::new(0));
         let (crew, inboxes) = Workers::new(shared.threads.max(1), shared.limits.connections);

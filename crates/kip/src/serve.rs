@@ -222,6 +222,20 @@ pub(crate) async fn serve(
     let tasks = Tasks::open(tasks, control.clone(), metrics.clone(), options).await.map_err(Problem::from)?;
     let events =
         Events::open(control.clone(), tasks.clone(), config.deliveries.clone()).await.map_err(Problem::from)?;
+    let signatures = kip_fc::Signatures::new(keys.clone());
+    let first = listeners.doors.first().ok_or_else(|| anyhow::anyhow!("the gateway has no listener"))?;
+    let gateway_address = first.listener.local_addr()?;
+    let options = kip_fc::Options {
+        code: data.join("code"),
+        gateway: gateway_address,
+        mounts: capabilities.mounts,
+        gpu_types: config.gpu_types.clone(),
+        metrics: metrics.clone(),
+        certificates,
+        signatures: signatures.clone(),
+    };
+    // Before the gateway: what triggers and domains ask of callers holds for the first request.
+    let fc = Fc::open(control.clone(), keys.clone(), tasks.clone(), options).await?;
     let options = kip_gateway::Options {
         doors: listeners.doors,
         threads: config.threads,
@@ -234,20 +248,12 @@ pub(crate) async fn serve(
         },
         proxies: config.proxies.clone(),
         names: config.names.clone(),
+        signatures: Arc::new(signatures),
         metrics: metrics.clone(),
         tasks: tasks.clone(),
         supervisor: supervisor.clone(),
     };
     let gateway = Gateway::start(options, &control, &keys)?;
-    let options = kip_fc::Options {
-        code: data.join("code"),
-        gateway: gateway.address(),
-        mounts: capabilities.mounts,
-        gpu_types: config.gpu_types.clone(),
-        metrics: metrics.clone(),
-        certificates,
-    };
-    let fc = Fc::open(control.clone(), keys.clone(), tasks.clone(), options).await?;
     let api_listener = listeners.api;
     let pause_method = capabilities.pause_method();
     let about = ServerInfo {

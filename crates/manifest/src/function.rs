@@ -6,8 +6,8 @@ use std::path::Path;
 use kip_spec::FunctionName;
 use kip_spec::code;
 use kip_spec::function::{
-    Cors, Deploy, Dispatch, FunctionSpec, Hook, HttpAuth, HttpTrigger, Lifecycle, Listen, LiveProbe, ModelRuntime,
-    Program, Protocol, ReadyProbe, RequestBody, Stop, StopSignal, StopTarget, Strategy, defaults,
+    Cors, Deploy, Dispatch, FunctionSpec, Hook, HttpAuth, HttpTrigger, Lifecycle, Listen, ModelRuntime, Program,
+    Protocol, RequestBody, Stop, StopSignal, StopTarget, Strategy, defaults,
 };
 use kip_spec::scaling::Scaling;
 
@@ -18,7 +18,7 @@ use crate::section::{Field, Layer, Section};
 use crate::traffic::{self, Traffic};
 use crate::tree::{Kind, Node, Position};
 use crate::value::{METHODS, duration, flag, path, path_of, refuse, texts, word, wrong_type};
-use crate::{data, environment, keys, limits, names, program, rollout, scaling, sleep, source};
+use crate::{data, environment, keys, limits, names, probes, program, rollout, scaling, sleep, source};
 
 /// What a file says of a function that is no part of its revisions.
 #[derive(Debug, Default)]
@@ -83,7 +83,7 @@ pub(crate) fn read_shared(
     let Variables { env, secrets } = environment::read(section, report);
     let resources = limits::resources(section, report);
     let instances = limits::instances(section, &resources, report);
-    let (ready, live) = probes(section, report);
+    let (ready, live, probes) = probes::read(section, report);
     let lifecycle = lifecycle(section, report);
     let timeouts = limits::timeouts(section, report);
     let queue_depth = limits::queue_depth(section, report);
@@ -113,6 +113,7 @@ pub(crate) fn read_shared(
         instances,
         ready,
         live,
+        probes,
         lifecycle,
         timeouts,
         queue_depth,
@@ -157,34 +158,6 @@ pub(crate) fn text_of(spec: &FunctionSpec) -> usize {
         }
     };
     env + argv
-}
-
-fn probes(function: &Section<'_>, report: &mut Report<'_>) -> (ReadyProbe, Option<LiveProbe>) {
-    let Some(section) = function.section("probes", &keys::PROBES, report) else { return (ReadyProbe::Tcp, None) };
-    let live = section.field("live").and_then(|field| path(&field, report)).map(|path| LiveProbe { path });
-    (ready(&section, report), live)
-}
-
-fn ready(section: &Section<'_>, report: &mut Report<'_>) -> ReadyProbe {
-    let Some(field) = section.field("ready") else { return ReadyProbe::Tcp };
-    if field.node.scalar() == Some("tcp") {
-        return ReadyProbe::Tcp;
-    }
-    if matches!(field.node.kind, Kind::Map(_)) {
-        let Some(probe) = section.section("ready", &keys::READY, report) else { return ReadyProbe::Tcp };
-        let Some(field) = probe.field("exec") else {
-            let problem = refuse(&field, code::MANIFEST_MISSING_KEY, "`exec` is missing");
-            report.add(field.node.at, problem.hint("write `ready: {exec: [program, argument]}`, a path, or `tcp`"));
-            return ReadyProbe::Tcp;
-        };
-        let argv = crate::program::command(&field, report).unwrap_or_default();
-        return if argv.is_empty() { ReadyProbe::Tcp } else { ReadyProbe::Exec { argv } };
-    }
-    if !matches!(field.node.kind, Kind::Text(_)) {
-        wrong_type(&field, "a path such as /healthz, `tcp`, or a map with `exec`", report);
-        return ReadyProbe::Tcp;
-    }
-    path(&field, report).map_or(ReadyProbe::Tcp, |path| ReadyProbe::Http { path })
 }
 
 fn lifecycle(function: &Section<'_>, report: &mut Report<'_>) -> Lifecycle {

@@ -178,7 +178,14 @@ pub(crate) const PROBES: Keys = Keys {
     later: &[("startup", "`probes.ready` with `timeouts.startup` covers the start")],
 };
 
-pub(crate) const READY: Keys = Keys { name: "probes.ready", known: &["exec"], later: &[] };
+pub(crate) const READY: Keys = Keys {
+    name: "probes.ready",
+    known: &["path", "tcp", "exec", "delay", "period", "timeout", "failures", "successes"],
+    later: &[("grpc", "write `tcp: true`, or `exec` with a program that asks the service")],
+};
+
+pub(crate) const LIVE: Keys =
+    Keys { name: "probes.live", known: &["path", "delay", "period", "timeout", "failures"], later: &[] };
 
 pub(crate) const LIFECYCLE: Keys = Keys {
     name: "lifecycle",
@@ -269,6 +276,7 @@ pub(crate) const ALL: &[&Keys] = &[
     &CONCURRENCY,
     &PROBES,
     &READY,
+    &LIVE,
     &LIFECYCLE,
     &HOOK,
     &STOP,

@@ -10,7 +10,9 @@ use serde::Serialize;
 
 use crate::wire_image::{ContainerInput, PullKeyword};
 use crate::wire_job::Job;
+use crate::wire_probes::Probes;
 use crate::wire_sleep::{Canary, Latency, Sleep};
+pub(crate) use crate::wire_text::Run;
 use crate::wire_text::{
     self, Duration, DurationOrKeyword, DurationOrNever, Method, PathOnInstance, Scalar, Size, SizeOrAuto, Variable,
 };
@@ -179,17 +181,6 @@ pub(crate) struct Function {
     pub(crate) rollout: Option<Rollout>,
 }
 
-/// A command line, split by quotes as a shell would, or a list of arguments.
-#[derive(Serialize, JsonSchema)]
-#[serde(untagged)]
-#[expect(dead_code, reason = "commands are written as lists; the text form is for the schema")]
-pub(crate) enum Run {
-    /// Split by quotes.
-    Line(String),
-    /// Program and arguments.
-    Words(Vec<Scalar>),
-}
-
 /// One path, or several.
 #[derive(Serialize, JsonSchema)]
 #[serde(untagged)]
@@ -289,35 +280,6 @@ pub(crate) struct Limits {
     /// What scaling aims at; at most `hard`, which is the default.
     #[schemars(range(min = 1, max = 100_000))]
     pub(crate) soft: Option<u32>,
-}
-
-/// How readiness and life are found out.
-#[derive(Serialize, JsonSchema)]
-#[serde(deny_unknown_fields)]
-pub(crate) struct Probes {
-    /// When an instance gets requests.
-    pub(crate) ready: Option<ReadyInput>,
-    /// A path that answers 200 to 399 to a GET; an instance that does not is replaced.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub(crate) live: Option<PathOnInstance>,
-}
-
-/// A path that answers 200 to 399 to a GET, `tcp` for a port that takes connections, or a program in the instance.
-#[derive(Serialize, JsonSchema)]
-#[serde(untagged)]
-pub(crate) enum ReadyInput {
-    /// A path, or `tcp`.
-    Word(#[schemars(extend("pattern" = "^(tcp|/.*)$"))] String),
-    /// A program, once the port takes connections.
-    Program(ReadyProgram),
-}
-
-/// A program that says whether an instance is ready.
-#[derive(Serialize, JsonSchema)]
-#[serde(deny_unknown_fields)]
-pub(crate) struct ReadyProgram {
-    /// The program runs in the instance until it ends with exit code 0; run without a shell.
-    pub(crate) exec: Run,
 }
 
 /// Calls around an instance's life.

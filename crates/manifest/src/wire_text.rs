@@ -47,6 +47,17 @@ pub(crate) struct PathOnInstance(pub(crate) String);
 #[serde(transparent)]
 pub(crate) struct Scalar(pub(crate) String);
 
+/// A command line, split by quotes as a shell would, or a list of arguments.
+#[derive(Serialize, JsonSchema)]
+#[serde(untagged)]
+#[expect(dead_code, reason = "commands are written as lists; the text form is for the schema")]
+pub(crate) enum Run {
+    /// Split by quotes.
+    Line(String),
+    /// Program and arguments.
+    Words(Vec<Scalar>),
+}
+
 /// The value of a variable: text, or a secret by its name.
 #[derive(Serialize)]
 #[serde(untagged)]

@@ -6,7 +6,7 @@ use kip_spec::ModelName;
 use kip_spec::container::{Container, Mount, Network, PullPolicy};
 use kip_spec::function::{
     self, Dispatch, FunctionPriority, FunctionSpec, GpuIsolation, GpuNeed, HttpAuth, Listen, ModelRuntime, Program,
-    Protocol, ReadyProbe, RequestBody, Strategy,
+    Protocol, RequestBody, Strategy,
 };
 use kip_spec::job::{MissedRuns, Overlap};
 use kip_spec::model_name::NameRewrite;
@@ -18,12 +18,13 @@ use kip_spec::snapshot::CodeMode;
 use crate::wire::{
     Api, Auth, Call, ClassKeyword, CodeKeyword, Concurrency, Cors, DataEntry, DataMap, Deploy, DispatchKeyword,
     Document, Function, Gpu, GpuIsolationKeyword, Hook, Http, Idle, Instances, Lifecycle, Limits, ListenKeyword,
-    NameEntry, NameMap, NameText, PriorityKeyword, Probes, ProtocolKeyword, ProvisionInput, Queue, ReadyInput,
-    ReadyProgram, RequestBodyKeyword, Resources, Rotation, Run, Scaling, ScalingMode, Stop, StopSignalKeyword,
-    StopTargetKeyword, StrategyKeyword, Timeouts, Trigger, Watchdog,
+    NameEntry, NameMap, NameText, PriorityKeyword, ProtocolKeyword, ProvisionInput, Queue, RequestBodyKeyword,
+    Resources, Rotation, Run, Scaling, ScalingMode, Stop, StopSignalKeyword, StopTargetKeyword, StrategyKeyword,
+    Timeouts, Trigger, Watchdog,
 };
 use crate::wire_image::{ContainerInput, NetworkKeyword, PullKeyword};
 use crate::wire_job::{Job, MissedKeyword, OverlapKeyword, Retries, RetriesByCode, Schedule, Timer};
+use crate::wire_probes;
 use crate::wire_sleep::{Canary, Latency, Sleep};
 use crate::wire_text::{Duration, DurationOrNever, Method, PathOnInstance, Scalar, Size, SizeOrAuto, Variable};
 
@@ -88,14 +89,7 @@ impl From<&FunctionSpec> for Function {
                     FunctionPriority::High => PriorityKeyword::High,
                 }),
             }),
-            probes: Some(Probes {
-                ready: Some(match &spec.ready {
-                    ReadyProbe::Tcp => ReadyInput::Word("tcp".to_owned()),
-                    ReadyProbe::Http { path } => ReadyInput::Word(path.clone()),
-                    ReadyProbe::Exec { argv } => ReadyInput::Program(ReadyProgram { exec: words(argv) }),
-                }),
-                live: spec.live.as_ref().map(|live| PathOnInstance(live.path.clone())),
-            }),
+            probes: Some(wire_probes::written(spec, words)),
             lifecycle: lifecycle(spec),
             timeouts: Some(Timeouts {
                 startup: Some(Duration(spec.timeouts.startup)),

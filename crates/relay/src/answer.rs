@@ -139,6 +139,9 @@ fn hint(function: &str, refusal: Refusal) -> String {
         Refusal::NoVersion => format!("`kip inspect {function}` lists the versions there are"),
         Refusal::InstanceGone => "`kip ps` lists the instances there are".to_owned(),
         Refusal::Removed => "`kip ls` lists the functions there are".to_owned(),
+        Refusal::Disabled => {
+            "EnableFunctionInvocation takes it back into service; `kip audit` says who disabled it".to_owned()
+        }
         Refusal::ShuttingDown => "try again when the server is back".to_owned(),
         Refusal::CoreFailed => "try again; server.log has the fault, which is worth a report".to_owned(),
         Refusal::Quarantined => {

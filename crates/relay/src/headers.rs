@@ -119,8 +119,10 @@ pub(crate) fn toward_instance(headers: &mut HeaderMap, call: &ForwardedHeaders<'
     join_cookies(headers);
     strip_ours(headers, CLAIMS);
     let our_key = |value: &HeaderValue| {
-        // Bytes: a value that is no text is passed on as well.
-        value.as_bytes().windows(3).any(|three| three == b"kw_")
+        // A key, or a signature with an access-key pair. Bytes: a value that is no text is passed on as well.
+        let has = |part: &[u8]| value.as_bytes().windows(part.len()).any(|window| window == part);
+        has(b"kw_")
+            || has(b"KWAK")
             || value.as_bytes().get(..6).is_some_and(|scheme| scheme.eq_ignore_ascii_case(b"basic "))
                 && decoded(&value.as_bytes()[6..]).windows(3).any(|three| three == b"kw_")
     };

@@ -68,13 +68,13 @@ pub(crate) const FUNCTION: &[Row] = &[
     ("customRuntimeConfig.command", Mapped, ""),
     ("customRuntimeConfig.args", Mapped, ""),
     ("customRuntimeConfig.port", Stored, "each instance gets a port of its own in FC_SERVER_PORT"),
-    ("customRuntimeConfig.healthCheckConfig", Stored, "the times of the health check are those of Kipwake"),
+    ("customRuntimeConfig.healthCheckConfig", Mapped, "with a httpGetUrl"),
     ("customRuntimeConfig.healthCheckConfig.httpGetUrl", Mapped, ""),
     ("customContainerConfig.image", Mapped, ""),
     ("customContainerConfig.command", Mapped, ""),
     ("customContainerConfig.entrypoint", Mapped, ""),
     ("customContainerConfig.port", Mapped, ""),
-    ("customContainerConfig.healthCheckConfig", Stored, "the times of the health check are those of Kipwake"),
+    ("customContainerConfig.healthCheckConfig", Mapped, "with a httpGetUrl"),
     ("customContainerConfig.healthCheckConfig.httpGetUrl", Mapped, ""),
     (
         "customContainerConfig.registryConfig",
@@ -145,8 +145,8 @@ pub(crate) const FUNCTION: &[Row] = &[
     ("sessionAffinity", Stored, "requests of one session may go to several instances"),
     ("sessionAffinityConfig", Stored, "requests of one session may go to several instances"),
     ("instanceIsolationMode", Stored, ""),
-    ("idleTimeout", Stored, "`kip` stops idle instances by its own rule"),
-    ("disableOndemand", Stored, "instances are started on demand in any case"),
+    ("idleTimeout", Mapped, ""),
+    ("disableOndemand", Mapped, ""),
     ("enableLongLiving", Stored, ""),
     ("resourceGroupId", Stored, ""),
     ("invocationRestriction", Stored, ""),
@@ -309,15 +309,24 @@ const KNATIVE: &[Row] = &[
     ("spec.template.spec.containers.*.resources.requests.memory", Mapped, "where there is no limit"),
     ("spec.template.spec.containers.*.resources.requests.aliyun.com/gpu-mem", Mapped, "where there is no limit"),
     ("spec.template.spec.containers.*.resources.requests.nvidia.com/gpu", Mapped, "where there is no limit"),
-    ("spec.template.spec.containers.*.readinessProbe", WithoutEffect, "probes have times of this server"),
+    ("spec.template.spec.containers.*.readinessProbe", WithoutEffect, "paths and ports are probed"),
     ("spec.template.spec.containers.*.readinessProbe.httpGet.path", Mapped, ""),
     ("spec.template.spec.containers.*.readinessProbe.httpGet.port", Mapped, ""),
     ("spec.template.spec.containers.*.readinessProbe.tcpSocket", Mapped, ""),
     ("spec.template.spec.containers.*.readinessProbe.exec", WithoutEffect, "the port is probed"),
     ("spec.template.spec.containers.*.readinessProbe.grpc", WithoutEffect, "the port is probed"),
-    ("spec.template.spec.containers.*.livenessProbe", WithoutEffect, "probes have times of this server"),
+    ("spec.template.spec.containers.*.livenessProbe", WithoutEffect, "paths are probed"),
     ("spec.template.spec.containers.*.livenessProbe.httpGet.path", Mapped, ""),
     ("spec.template.spec.containers.*.livenessProbe.httpGet.port", Mapped, ""),
+    ("spec.template.spec.containers.*.readinessProbe.initialDelaySeconds", Mapped, ""),
+    ("spec.template.spec.containers.*.readinessProbe.periodSeconds", Mapped, ""),
+    ("spec.template.spec.containers.*.readinessProbe.timeoutSeconds", Mapped, ""),
+    ("spec.template.spec.containers.*.readinessProbe.failureThreshold", Mapped, ""),
+    ("spec.template.spec.containers.*.readinessProbe.successThreshold", Mapped, ""),
+    ("spec.template.spec.containers.*.livenessProbe.initialDelaySeconds", Mapped, ""),
+    ("spec.template.spec.containers.*.livenessProbe.periodSeconds", Mapped, ""),
+    ("spec.template.spec.containers.*.livenessProbe.timeoutSeconds", Mapped, ""),
+    ("spec.template.spec.containers.*.livenessProbe.failureThreshold", Mapped, ""),
     ("spec.template.spec.containers.*.startupProbe", WithoutEffect, "a start is probed as readiness"),
     ("spec.template.spec.containers.*.startupProbe.initialDelaySeconds", Mapped, ""),
     ("spec.template.spec.containers.*.startupProbe.periodSeconds", Mapped, ""),
@@ -383,7 +392,7 @@ mod tests {
         let effect = |way: &[&str]| find(FUNCTION, way).map(|row| row.1);
         assert_eq!(effect(&["logConfig"]), Some(Stored));
         assert_eq!(effect(&["customRuntimeConfig", "healthCheckConfig", "httpGetUrl"]), Some(Mapped));
-        assert_eq!(effect(&["customRuntimeConfig", "healthCheckConfig", "periodSeconds"]), Some(Stored));
+        assert_eq!(effect(&["customRuntimeConfig", "healthCheckConfig", "periodSeconds"]), Some(Mapped));
         assert_eq!(effect(&["nothing"]), None);
         let wiring = |key| is_wiring(FUNCTION, &[key]);
         assert!(

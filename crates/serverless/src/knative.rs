@@ -371,11 +371,37 @@ fn probes(container: &Node, function: &mut Map<String, Value>) {
         let http = get(probe, "httpGet")?;
         Some(text(http, "path").unwrap_or("/").to_owned())
     };
+    // What is 0 or not said has the default of this server.
+    let with_times = |probe: &Node, way: (&str, Value), counts: &[(&str, &str)]| {
+        let number = |key: &str| {
+            let number = get(probe, key).and_then(Node::scalar).and_then(|text| text.parse::<u64>().ok());
+            number.filter(|number| *number > 0)
+        };
+        let times = [("delay", "initialDelaySeconds"), ("period", "periodSeconds"), ("timeout", "timeoutSeconds")];
+        let times =
+            times.iter().filter_map(|(key, from)| Some(((*key).to_owned(), json!(format!("{}s", number(from)?)))));
+        let counts = counts.iter().filter_map(|(key, from)| Some(((*key).to_owned(), json!(number(from)?))));
+        let all: Map<String, Value> = times.chain(counts).collect();
+        match way {
+            (_, way) if all.is_empty() => way,
+            (key, way) => Value::Object(std::iter::once((key.to_owned(), way)).chain(all).collect()),
+        }
+    };
     let mut made = Map::new();
-    let ready = get(container, "readinessProbe").and_then(path);
-    made.extend(ready.map(|path| ("ready".to_owned(), json!(path))));
-    let live = get(container, "livenessProbe").and_then(path);
-    made.extend(live.map(|path| ("live".to_owned(), json!(path))));
+    if let Some(probe) = get(container, "readinessProbe") {
+        let counts = [("failures", "failureThreshold"), ("successes", "successThreshold")];
+        let ready = match path(probe) {
+            Some(path) => with_times(probe, ("path", json!(path)), &counts),
+            None => with_times(probe, ("tcp", json!(true)), &counts),
+        };
+        // The port is probed in any case.
+        made.extend((ready != json!(true)).then(|| ("ready".to_owned(), ready)));
+    }
+    if let Some(probe) = get(container, "livenessProbe")
+        && let Some(path) = path(probe)
+    {
+        made.insert("live".to_owned(), with_times(probe, ("path", json!(path)), &[("failures", "failureThreshold")]));
+    }
     if !made.is_empty() {
         function.insert("probes".to_owned(), Value::Object(made));
     }

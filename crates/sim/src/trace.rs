@@ -114,7 +114,7 @@ impl Trace {
             Event::Measured { version, .. } | Event::Sized { version, .. } => version.0.hash(&mut self.hash),
             Event::Reached { target, .. } => target.hash(&mut self.hash),
             Event::Learnt { history } => history.at.boot.hash(&mut self.hash),
-            Event::Remove | Event::Shutdown | Event::Tick | Event::Rotate => {}
+            Event::Remove | Event::Shutdown | Event::Tick | Event::Rotate | Event::Abort => {}
         }
         if self.all() {
             let text = match event {

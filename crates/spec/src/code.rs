@@ -239,6 +239,9 @@ codes! {
     7033 NO_BUDGET 404 "there is no such budget";
     7034 NO_RECORDING 404 "nothing is recorded of the function";
     7035 DESTINATION_REFUSED 403 "notifications do not go to this destination";
+    7060 ACCESS_KEY_UNKNOWN 403 "the access-key id is not known";
+    7061 SIGNATURE_MISMATCH 403 "the signature is not that of the request";
+    7062 SIGNATURE_HEADER 400 "a header that a signed request needs is missing or cannot be read";
     7070 RESTORE_ADDS_KEYS 409 "the backup has keys that this server does not have";
     8001 DATA_DIRECTORY_IN_USE 409 "another server uses this data directory";
     8002 ADDRESS_TAKEN 409 "the address is taken by another program";

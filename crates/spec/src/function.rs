@@ -9,6 +9,7 @@ use crate::container::{Container, Mount};
 use crate::job::Job;
 use crate::model_name::NameRewrite;
 use crate::named_secret::SecretName;
+use crate::probe::ProbeTimings;
 use crate::scaling::Scaling;
 use crate::sleep::{Canary, RungUse, SleepCalls};
 use crate::snapshot::Code;
@@ -35,6 +36,9 @@ pub struct FunctionSpec {
     /// How we find out that one is beyond help; `None` asks nothing.
     #[serde(default)]
     pub live: Option<LiveProbe>,
+    /// When they are probed, and how many answers count.
+    #[serde(default)]
+    pub probes: ProbeTimings,
     /// Hooks of the container contract.
     pub lifecycle: Lifecycle,
     /// Limits in time.
@@ -125,6 +129,7 @@ impl FunctionSpec {
             instances: defaults::INSTANCES,
             ready: ReadyProbe::Tcp,
             live: None,
+            probes: ProbeTimings::default(),
             lifecycle: Lifecycle::default(),
             timeouts: defaults::TIMEOUTS,
             queue_depth: defaults::QUEUE_DEPTH,

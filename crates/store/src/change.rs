@@ -14,7 +14,7 @@ use kip_spec::sticky::Sticky;
 use kip_spec::{AliasName, FunctionName, VersionId};
 
 use crate::database::Error;
-use crate::facade::{RevisionExtra, StoredResource, StoredSetting, StoredTrigger};
+use crate::facade::{RevisionExtra, SettingChange, StoredResource, StoredSetting, StoredTrigger};
 use crate::health::Condition;
 use crate::ids::{FunctionId, Object, Seq};
 use crate::keys::{AuditFilter, AuditRecord, StoredKey};
@@ -166,13 +166,27 @@ pub enum Change {
         /// Its kind.
         kind: String,
     },
+    /// A change with settings that belong to it: all of it or nothing. Its effect is that of the change.
+    Together {
+        /// The change.
+        main: Box<Change>,
+        /// The settings, stored after it: a function that it makes has them.
+        settings: Vec<SettingChange>,
+    },
 }
 
 impl Change {
+    /// The change with settings that belong to it.
+    #[must_use]
+    pub fn together(self, settings: Vec<SettingChange>) -> Self {
+        if settings.is_empty() { self } else { Self::Together { main: Box::new(self), settings } }
+    }
+
     /// Its name in the table of changes. The names are part of the file's format.
     pub fn op(&self) -> &'static str {
         match self {
             Self::Deploy { .. } => "deploy",
+            Self::Together { main, .. } => main.op(),
             Self::Serve { .. } => "serve",
             Self::RemoveFunction(_) => "function.remove",
             Self::PutProvision { .. } => "provision.put",

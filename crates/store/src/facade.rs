@@ -65,3 +65,19 @@ pub struct StoredSetting {
     /// The commit that changed it last. The store sets it.
     pub rev: Seq,
 }
+
+/// A change of a setting that belongs to another change and is stored in the same commit.
+#[derive(Debug, Clone)]
+pub enum SettingChange {
+    /// Stores it.
+    Put(StoredSetting),
+    /// Removes it.
+    Remove {
+        /// The function.
+        function: FunctionName,
+        /// The qualifier that it is for; empty for the function itself.
+        qualifier: String,
+        /// Its kind.
+        kind: String,
+    },
+}

@@ -39,7 +39,7 @@ pub use change::{
 pub use changes::{Changes, CommitTurn, detached};
 pub use control::SqliteControl;
 pub use database::Error;
-pub use facade::{RevisionExtra, StoredResource, StoredSetting, StoredTrigger};
+pub use facade::{RevisionExtra, SettingChange, StoredResource, StoredSetting, StoredTrigger};
 pub use filter::RequestFilter;
 pub use health::{Condition, DiskHealth};
 pub use ids::{FunctionId, Object, Seq};

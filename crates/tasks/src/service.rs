@@ -110,6 +110,7 @@ impl Tasks {
 
     /// The same with another limit for the payload, bytes.
     pub(crate) async fn submit_up_to(&self, mut submission: Submission, largest: usize) -> Result<Receipt, Error> {
+        self.shared.control.require(&submission.function)?.require_enabled()?;
         if let Some(qualifier) = &submission.qualifier {
             let cell = self.shared.control.require(&submission.function)?;
             submission.qualifier = Some(self.shared.control.task_qualifier(&cell, qualifier).await?);

@@ -4,6 +4,7 @@
 mod alias;
 mod containers;
 mod density;
+mod fc;
 mod gateway;
 mod gpu;
 mod isolation;
@@ -70,9 +71,10 @@ pub(crate) fn task(arguments: &[&str]) -> Result<()> {
         ["sleep", rest @ ..] => sleep::run(number(rest.first(), 200)?),
         ["isolation", rest @ ..] => isolation::run(number(rest.first(), 100)?),
         ["alias", rest @ ..] => alias::run(number(rest.first(), 10_000)?),
+        ["fc", rest @ ..] => fc::run(number(rest.first(), 10_000)?, number(rest.get(1), 10)?),
         ["density", rest @ ..] => density::run(number(rest.first(), 10_000)?, number(rest.get(1), 1_000)?),
         _ => bail!(
-            "bench restart [INSTANCES] | bench sleep [ROUNDS] | bench isolation [ROUNDS] | bench density [FUNCTIONS] [PAUSED] | bench alias [FUNCTIONS] | bench gateway … | bench gpu … | bench containers [ROUNDS] | bench tasks … | bench stores …"
+            "bench restart [INSTANCES] | bench sleep [ROUNDS] | bench isolation [ROUNDS] | bench density [FUNCTIONS] [PAUSED] | bench alias [FUNCTIONS] | bench fc [FUNCTIONS] [ROUNDS] | bench gateway … | bench gpu … | bench containers [ROUNDS] | bench tasks … | bench stores …"
         ),
     }
 }

@@ -183,9 +183,16 @@ fn refused(said: String) -> Problem {
 pub struct TokenPolicies(Arc<RwLock<HashMap<String, Arc<TokenPolicy>>>>);
 
 impl TokenPolicies {
-    /// Those of an owner: a function by its name, a domain by `domain:` and its name.
+    /// Those of an owner: a trigger by `trigger:`, its function and its name, a domain by `domain:` and its name.
     pub fn of(&self, owner: &str) -> Option<Arc<TokenPolicy>> {
         self.0.read().get(owner).cloned()
+    }
+
+    /// Puts these in the place of all whose owner begins so.
+    pub fn replace(&self, beginning: &str, policies: Vec<(String, TokenPolicy)>) {
+        let mut all = self.0.write();
+        all.retain(|owner, _| !owner.starts_with(beginning));
+        all.extend(policies.into_iter().map(|(owner, policy)| (owner, Arc::new(policy))));
     }
 
     /// Sets them; none takes them away.

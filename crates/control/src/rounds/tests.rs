@@ -5,6 +5,7 @@ use std::net::SocketAddr;
 use kip_engine::Liveness;
 use kip_spec::VersionId;
 use kip_spec::function::{FunctionSpec, LiveProbe, Program, ReadyProbe, Resources, Rotation};
+use kip_spec::probe::{ProbeTiming, ProbeTimings};
 use tokio::sync::watch;
 
 use super::*;
@@ -60,6 +61,45 @@ fn three_failures_in_a_row_count_and_one_success_undoes_them() {
     // Told once.
     assert_eq!(found(CheckResult::Refused, true), None);
     assert_eq!((found(CheckResult::Well, false), found(CheckResult::Well, false)), (Some(true), None));
+}
+
+#[test]
+fn periods_and_thresholds_of_a_declaration_hold() {
+    let rounds = CheckSchedule::default();
+    let timing = |failures, successes, seconds| ProbeTiming {
+        period: Some(kip_spec::Millis::from_secs(seconds)),
+        failures: Some(failures),
+        successes: Some(successes),
+        ..ProbeTiming::default()
+    };
+    let probes = ProbeTimings {
+        ready: timing(1, 3, 2),
+        live: ProbeTiming { delay: Some(kip_spec::Millis::from_secs(40)), ..timing(2, 1, 7) },
+    };
+    let before = kip_host::clock::boot_millis();
+    awake(&rounds, FunctionSpec { probes, ..spec() });
+    let first = |kind: CheckKind| {
+        let at = rounds.list().due.iter().find(|(_, _, look)| *look == kind).map(|(at, ..)| *at);
+        (at.unwrap() - before) / 1_000
+    };
+    assert_eq!((first(CheckKind::Ready), first(CheckKind::Live)), (2, 40), "the delay comes before the first look");
+    let taken = rounds.list().take(u64::MAX);
+    let look = |kind: CheckKind| taken.iter().find(|due| due.look == kind).unwrap().clone();
+    let mut list = rounds.list();
+    let mut found = |kind, found| match list.found(&look(kind), found, false, 1_000) {
+        Some(CheckVerdict::Event(Event::Readiness { ready, .. })) => Some(ready),
+        Some(CheckVerdict::Event(Event::Unhealthy { .. })) => Some(false),
+        _ => None,
+    };
+    use CheckResult::{Refused, Well};
+    assert_eq!(found(CheckKind::Ready, Refused), Some(false), "one failure counts");
+    assert_eq!((found(CheckKind::Ready, Well), found(CheckKind::Ready, Well)), (None, None));
+    // A failure in between begins the count anew, and is not told twice.
+    assert_eq!((found(CheckKind::Ready, Refused), found(CheckKind::Ready, Well)), (None, None));
+    assert_eq!((found(CheckKind::Ready, Well), found(CheckKind::Ready, Well)), (None, Some(true)));
+    assert_eq!((found(CheckKind::Live, Refused), found(CheckKind::Live, Refused)), (None, Some(false)));
+    let next = |kind: CheckKind| list.due.iter().find(|(_, _, look)| *look == kind).map(|(at, ..)| *at);
+    assert_eq!((next(CheckKind::Ready), next(CheckKind::Live)), (Some(3_000), Some(8_000)));
 }
 
 #[test]

@@ -55,6 +55,7 @@ fn order() -> Order {
         cpu: Some(MilliCpu(1_500)),
         memo: "provisioned".to_owned(),
         ready: kip_spec::function::ReadyProbe::Tcp,
+        probing: kip_spec::probe::ProbeTiming::default().as_ready(),
         startup: kip_spec::Millis::from_secs(1),
         ports: Vec::new(),
         port: None,

@@ -124,6 +124,7 @@ impl JobContainer {
             cpu: self.cpu,
             memo: String::new(),
             ready: ReadyProbe::Tcp,
+            probing: kip_spec::probe::ProbeTiming::default().as_ready(),
             startup: Millis(0),
             ports: Vec::new(),
             devices: self.devices.clone(),

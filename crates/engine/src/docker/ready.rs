@@ -17,8 +17,6 @@ use crate::contract;
 /// Between two probes: quick at first, then a fifth longer each time.
 const FIRST_PAUSE: Duration = Duration::from_millis(2);
 const LONGEST_PAUSE: Duration = Duration::from_millis(50);
-/// One probe may take this long; a model that is loading often accepts and does not answer.
-const PROBE_LIMIT: Duration = Duration::from_secs(2);
 /// What takes a connection before the program listens, and breaks it off at once then.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Proxy {
@@ -88,11 +86,18 @@ async fn probe(
     (network, proxy): (Network, Proxy),
 ) -> Result<ReadyInstance, Failure> {
     let mut pause = FIRST_PAUSE;
+    let mut successes = 0;
+    if order.probing.delay > 0 {
+        tokio::time::sleep(Duration::from_millis(order.probing.delay)).await;
+    }
     loop {
         let address = *instance.address.lock();
-        if let Some(address) = address
-            && answers(order, address, proxy).await
-        {
+        let answering = match address {
+            Some(address) => answers(order, address, proxy).await.then_some(address),
+            None => None,
+        };
+        successes = if answering.is_some() { successes + 1 } else { 0 };
+        if let Some(address) = answering.filter(|_| successes >= order.probing.successes) {
             match network {
                 Network::Host => check_owner(instance, address)?,
                 // Somebody else answers: the address has nobody behind it any more, and leads elsewhere.
@@ -112,9 +117,11 @@ async fn probe(
 }
 
 async fn answers(order: &Order, address: SocketAddr, proxy: Proxy) -> bool {
+    // A model that is loading often accepts and does not answer.
+    let wait = Duration::from_millis(order.probing.timeout);
     match &order.ready {
         ReadyProbe::Tcp | ReadyProbe::Exec { .. } => {
-            let connected = tokio::time::timeout(PROBE_LIMIT, TcpStream::connect(address)).await;
+            let connected = tokio::time::timeout(wait, TcpStream::connect(address)).await;
             let Ok(Ok(mut stream)) = connected else { return false };
             // A program that listens waits for the first byte of a request.
             match proxy.breaks() {
@@ -125,7 +132,7 @@ async fn answers(order: &Order, address: SocketAddr, proxy: Proxy) -> bool {
         ReadyProbe::Http { path } => {
             let headers = contract::probe_headers(&order.token);
             let status =
-                kip_host::http_client::status_of(http::Method::GET, &address.into(), path, &headers, PROBE_LIMIT).await;
+                kip_host::http_client::status_of(http::Method::GET, &address.into(), path, &headers, wait).await;
             status.is_ok_and(|status| (200..400).contains(&status))
         }
     }

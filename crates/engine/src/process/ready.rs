@@ -16,8 +16,6 @@ use crate::contract;
 /// readiness is seen late by a fifth of the start at most.
 const FIRST_PAUSE: Duration = Duration::from_millis(1);
 const LONGEST_PAUSE: Duration = Duration::from_millis(50);
-/// One probe may take this long; a model that is loading often accepts and does not answer.
-const PROBE_LIMIT: Duration = Duration::from_secs(2);
 
 type Failure = (StartProblem, String);
 
@@ -51,6 +49,9 @@ pub(super) async fn wait(process: &Process, order: &Order, place: Place) -> Resu
 
 async fn probe_and_check(process: &Process, order: &Order, place: &Place) -> Result<ReadyInstance, Failure> {
     let mut stranger_seen = false;
+    if order.probing.delay > 0 {
+        tokio::time::sleep(Duration::from_millis(order.probing.delay)).await;
+    }
     loop {
         let endpoint = probe(order, place).await;
         match check_owner(process, order, endpoint) {
@@ -70,11 +71,21 @@ async fn probe(order: &Order, place: &Place) -> Endpoint {
         Place::Socket(path) => vec![Endpoint::Unix(path.as_path().into())],
     };
     let mut pause = FIRST_PAUSE;
+    let mut successes = 0;
     loop {
+        let mut answered = false;
         for endpoint in &endpoints {
             if answers(order, endpoint).await {
-                return endpoint.clone();
+                answered = true;
+                successes += 1;
+                if successes >= order.probing.successes {
+                    return endpoint.clone();
+                }
+                break;
             }
+        }
+        if !answered {
+            successes = 0;
         }
         tokio::time::sleep(pause).await;
         pause = (pause * 6 / 5).min(LONGEST_PAUSE);
@@ -82,14 +93,15 @@ async fn probe(order: &Order, place: &Place) -> Endpoint {
 }
 
 async fn answers(order: &Order, endpoint: &Endpoint) -> bool {
+    // A model that is loading often accepts and does not answer.
+    let limit = Duration::from_millis(order.probing.timeout);
     match &order.ready {
         ReadyProbe::Tcp | ReadyProbe::Exec { .. } => {
-            matches!(tokio::time::timeout(PROBE_LIMIT, endpoint.connect()).await, Ok(Ok(_)))
+            matches!(tokio::time::timeout(limit, endpoint.connect()).await, Ok(Ok(_)))
         }
         ReadyProbe::Http { path } => {
             let headers = contract::probe_headers(&order.token);
-            let status =
-                kip_host::http_client::status_of(http::Method::GET, endpoint, path, &headers, PROBE_LIMIT).await;
+            let status = kip_host::http_client::status_of(http::Method::GET, endpoint, path, &headers, limit).await;
             status.is_ok_and(|status| (200..400).contains(&status))
         }
     }

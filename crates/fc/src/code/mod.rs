@@ -3,6 +3,7 @@
 pub(crate) mod archive;
 mod crc64;
 mod merge;
+pub(crate) mod ports;
 
 use std::collections::BTreeSet;
 use std::fs;

@@ -3,7 +3,7 @@
 use kip_spec::InstanceId;
 
 use super::FunctionCore;
-use crate::why::Reason;
+use crate::why::{Reason, Refusal};
 use crate::{Class, Effect, ProbeFailure};
 
 impl FunctionCore {
@@ -61,6 +61,20 @@ impl FunctionCore {
             self.kill(now, id, Reason::Stalled { silent }, true, effects);
         } else {
             instance.watch = Some(last.saturating_add(stall).max(now + 1));
+        }
+    }
+
+    /// What it has to do ends now: nobody waits any more, and nothing is computed.
+    pub(super) fn abort(&mut self, now: u64, effects: &mut Vec<Effect>) {
+        for revision in self.revisions.values_mut() {
+            while let Some((ticket, _)) = revision.queue.pop() {
+                effects.push(Effect::Refuse { ticket, refusal: Refusal::Disabled });
+            }
+        }
+        let working: Vec<InstanceId> =
+            self.instances.values().filter(|instance| instance.in_flight > 0).map(|instance| instance.id).collect();
+        for id in working {
+            self.kill(now, id, Reason::Aborted, false, effects);
         }
     }
 

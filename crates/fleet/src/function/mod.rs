@@ -191,6 +191,7 @@ impl FunctionCore {
             }
             Event::Attach { ticket, to, instance } => self.attach(now, ticket, (to, instance), effects),
             Event::Halt { ticket } => self.halt(now, ticket, effects),
+            Event::Abort => self.abort(now, effects),
             Event::Occupy { ticket, instance } => {
                 debug_assert!(!self.serves(), "a place of an earlier server is taken after decisions have begun");
                 return self.occupy(now, ticket, instance);

@@ -1,11 +1,12 @@
 //! How callers read errors. An error is a value until here; each dialect has one renderer, and none reads what another wrote.
 
+mod fc;
 mod grpc;
 mod kserve;
 mod native;
 mod openai;
 
-use http::header::{CONTENT_TYPE, HeaderValue};
+use http::header::{AUTHORIZATION, CONTENT_TYPE, HeaderValue};
 use http::{Request, Response};
 use kip_relay::{Answer, Body};
 
@@ -20,6 +21,11 @@ pub(crate) enum Dialect {
     Grpc,
     /// JSON whose `error` is one text. Ollama's clients read the same.
     KServe,
+    /// JSON of Function Compute.
+    Fc {
+        /// With the names of version 2.0.
+        legacy: bool,
+    },
     /// JSON whose `error` has `message`, `type`, `param` and `code`.
     OpenAi,
 }
@@ -31,6 +37,8 @@ impl Dialect {
         let below = |root: &str| path.strip_prefix(root).is_some_and(|rest| rest.is_empty() || rest.starts_with('/'));
         match () {
             () if kip_relay::is_grpc(request.headers()) => Self::Grpc,
+            () if signed(request, "ACS3-HMAC-SHA256 ") => Self::Fc { legacy: false },
+            () if signed(request, "FC ") => Self::Fc { legacy: true },
             () if below("/v2") || is_ollama(path) => Self::KServe,
             () if below("/v1") => Self::OpenAi,
             () => Self::Native,
@@ -46,6 +54,7 @@ impl Dialect {
                 grpc::render(&mut head, &problem);
                 return Response::from_parts(head, Body::Text(None));
             }
+            Self::Fc { legacy } => fc::render(&mut head, *problem, legacy),
             Self::Native => native::render(*problem),
             Self::KServe => kserve::render(&problem),
             Self::OpenAi => openai::render(&problem),
@@ -53,6 +62,11 @@ impl Dialect {
         head.headers.insert(CONTENT_TYPE, HeaderValue::from_static("application/json"));
         Response::from_parts(head, Body::text(text + "\n"))
     }
+}
+
+/// Whether a request is signed by a scheme of Function Compute.
+fn signed<B>(request: &Request<B>, scheme: &str) -> bool {
+    request.headers().get(AUTHORIZATION).is_some_and(|sent| sent.as_bytes().starts_with(scheme.as_bytes()))
 }
 
 #[cfg(test)]
@@ -99,6 +113,25 @@ mod tests {
         assert_eq!(head.headers["grpc-status"], "8");
         assert_eq!(head.headers["grpc-message"], "KW-2004 100 %25 full");
         assert_eq!(head.headers["grpc-retry-pushback-ms"], "3000");
+    }
+
+    #[test]
+    fn callers_who_sign_read_errors_of_function_compute() {
+        let missing = || Problem::new(code::KEY_EXPIRED, "the key has expired");
+        let (head, text) = rendered(Dialect::Fc { legacy: false }, missing());
+        assert_eq!(
+            (head.status.as_u16(), &head.headers["x-fc-error-type"]),
+            (403, &HeaderValue::from_static("FcCommonError"))
+        );
+        assert_eq!((&text["Code"], &text["Message"]), (&json!("AccessDenied"), &json!("the key has expired")));
+        assert!(text["RequestId"].as_str().is_some_and(|id| head.headers["x-fc-request-id"] == id));
+        let (_, text) = rendered(Dialect::Fc { legacy: true }, Problem::new(code::SIGNATURE_MISMATCH, "no"));
+        assert_eq!((&text["ErrorCode"], &text["ErrorMessage"]), (&json!("SignatureNotMatch"), &json!("no")));
+        let of =
+            |sent: &str| Dialect::of(&Request::builder().uri("/f/x/").header("authorization", sent).body(()).unwrap());
+        assert_eq!(of("ACS3-HMAC-SHA256 Credential=a"), Dialect::Fc { legacy: false });
+        assert_eq!(of("FC a:b"), Dialect::Fc { legacy: true });
+        assert_eq!(of("Bearer FC"), Dialect::Native);
     }
 
     #[test]

@@ -68,10 +68,18 @@ fn is_zombie(pid: u32) -> bool {
 pub(crate) async fn remove(client: &Client, names: &Remove, output: Output) -> anyhow::Result<()> {
     // Who may remove functions may see their tasks.
     let tasks: kip_tasks::Summary = client.get("/api/v1/tasks/summary").await?;
+    // One that cannot be removed does not keep the others.
+    let mut failed = Vec::new();
     for name in &names.functions {
         let of = tasks.functions.iter().find(|of| of.function == *name);
         let waiting = of.map_or(0, |of| of.ready + of.later + of.held);
-        let removed: serde_json::Value = client.delete(&format!("/api/v1/functions/{}", segment(name))).await?;
+        let removed: serde_json::Value = match client.delete(&format!("/api/v1/functions/{}", segment(name))).await {
+            Ok(removed) => removed,
+            Err(error) => {
+                failed.push(error);
+                continue;
+            }
+        };
         output.line(&removed, |_| format!("removed {name}"))?;
         if waiting > 0 {
             output.remark(&format!(
@@ -79,5 +87,7 @@ pub(crate) async fn remove(client: &Client, names: &Remove, output: Output) -> a
             ));
         }
     }
-    Ok(())
+    let Some(last) = failed.pop() else { return Ok(()) };
+    failed.iter().for_each(|error| output.remark(&format!("{error:#}")));
+    Err(last)
 }

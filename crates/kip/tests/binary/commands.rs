@@ -307,3 +307,32 @@ fn inspect_is_for_people_and_json_for_programs() {
     assert!(text.contains("process") && text.contains("state") && !text.contains("for_ms"), "{text}");
     assert!(server.ask(&["inspect", "f"])["spec"]["idle"].is_object());
 }
+
+#[test]
+fn a_removal_goes_on_after_a_name_that_is_not_there() {
+    let server = Server::start();
+    server.deploy(&manifest(&[function("a", &[], ""), function("b", &[], "")]));
+    let removed = server.kip(&["rm", "none", "a", "other", "b"]);
+    assert_eq!(removed.code, Some(1), "{removed:?}");
+    for part in ["KW-3001", "`none`", "`other`"] {
+        assert!(removed.stderr.contains(part), "{removed:?}");
+    }
+    assert_eq!(removed.stdout, "removed a\nremoved b\n");
+    assert_eq!(server.ask(&["ls"]), json!([]));
+}
+
+#[test]
+fn lines_of_s_that_are_not_carried_out_name_their_twins() {
+    let server = Server::start();
+    for (line, twin) in [
+        (&["s", "build"][..], "kip install"),
+        (&["s", "list"], "kip ls"),
+        (&["s", "sync"], "kip inspect"),
+        (&["s", "session", "list"], "kip exec"),
+        (&["s", "layer", "download"], "GetLayerVersion"),
+        (&["s", "layer", "acl"], "PutLayerACL"),
+    ] {
+        server.kip(line).failed(&["is not carried out here", twin]);
+    }
+    server.kip(&["s", "nothing"]).failed(&["is no command of `s`", "deploy, plan"]);
+}

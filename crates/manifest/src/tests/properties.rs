@@ -9,6 +9,7 @@ use kip_spec::function::{
     HttpAuth, HttpTrigger, Idle, Instances, Lifecycle, LiveProbe, Program, Protocol, ReadyProbe, RequestBody,
     Resources, Rotation, Stop, StopSignal, StopTarget, Timeouts, Watchdog,
 };
+use kip_spec::probe::{ProbeTiming, ProbeTimings};
 use kip_spec::scaling::Scaling;
 use kip_spec::sleep::{CallMethod, Canary, CanaryValue, InstanceCall, RungUse, Scalar, SleepCalls};
 use kip_spec::snapshot::{Code, CodeMode};
@@ -170,6 +171,16 @@ fn canary() -> impl Strategy<Value = Canary> {
 }
 
 prop_compose! {
+    fn timing(ready: bool)(
+        times in prop::array::uniform3(prop::option::of(1u64..=3_600_000)),
+        counts in prop::array::uniform2(prop::option::of(1u32..=1_000)),
+    ) -> ProbeTiming {
+        let [delay, period, timeout] = times.map(|time| time.map(Millis));
+        ProbeTiming { delay, period, timeout, failures: counts[0], successes: counts[1].filter(|_| ready) }
+    }
+}
+
+prop_compose! {
     fn spec()(
         name in "[A-Za-z][A-Za-z0-9_-]{0,20}",
         argv in prop::collection::vec(word(), 0..4),
@@ -180,6 +191,7 @@ prop_compose! {
         (min, max, hard, soft) in (0u32..10_000, 0u32..10_000, 1u32..100_000, 1u32..100_000),
         (gpu, stall, max_age, max_memory) in
             (gpu(), prop::option::of(millis(1)), prop::option::of(millis(1)), prop::option::of(1u64 << 20..1 << 50)),
+        timings in (timing(true), timing(false)).boxed(),
         (ready, live) in (prop::option::of(path()), prop::option::of(path())),
         (initialize, pre_stop, stop) in (hook(), hook(), stop()),
         times in prop::array::uniform6(millis(1)),
@@ -210,6 +222,8 @@ prop_compose! {
                 concurrency: Concurrency { hard: hard.max(soft), soft: soft.min(hard) },
             },
             ready: ready.map_or(ReadyProbe::Tcp, |path| ReadyProbe::Http { path }),
+            // Without a probe nobody asks for its life.
+            probes: ProbeTimings { live: if live.is_some() { timings.1 } else { ProbeTiming::default() }, ready: timings.0 },
             live: live.map(|path| LiveProbe { path }),
             lifecycle: Lifecycle { initialize, pre_stop, stop, sleep },
             timeouts: Timeouts { startup, queue, first_byte, idle, total, grace: Some(grace) },

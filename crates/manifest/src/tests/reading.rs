@@ -4,6 +4,8 @@ use kip_spec::function::{
     Concurrency, Dispatch, GpuNeed, GpuResources, Hook, HttpAuth, Idle, Instances, LiveProbe, Program, ReadyProbe,
     Resources, Rotation, Stop, StopSignal, StopTarget, Strategy, defaults,
 };
+use std::path::Path;
+
 use kip_spec::{Bytes, MilliCpu, Millis, code};
 
 use super::{folder, good, one, read_in};
@@ -189,6 +191,35 @@ fn policies_that_cannot_be_followed_are_warned_of() {
 }
 
 #[test]
+fn probes_have_times_and_thresholds() {
+    let spec = one("probes: {ready: {path: /r, delay: 1s, period: 3s, timeout: 500ms, failures: 2, successes: 4}, \
+                    live: {path: /l, delay: 20s, failures: 1}}");
+    assert_eq!(spec.ready, ReadyProbe::Http { path: "/r".to_owned() });
+    assert_eq!(spec.live, Some(LiveProbe { path: "/l".to_owned() }));
+    let ready = spec.probes.ready.as_ready();
+    assert_eq!((ready.delay, ready.period, ready.timeout, ready.failures, ready.successes), (1_000, 3_000, 500, 2, 4));
+    let live = spec.probes.live.as_live();
+    assert_eq!((live.delay, live.period, live.timeout, live.failures), (20_000, 10_000, 5_000, 1));
+    let tcp = one("probes: {ready: {tcp: true, successes: 2}}");
+    assert_eq!((&tcp.ready, tcp.probes.ready.successes), (&ReadyProbe::Tcp, Some(2)));
+    let exec = one("probes: {ready: {exec: [check, -q], delay: 5s}}");
+    assert_eq!(exec.ready, ReadyProbe::Exec { argv: vec!["check".to_owned(), "-q".to_owned()] });
+    for wrong in [
+        "{ready: {period: 3s}}",
+        "{ready: {path: /r, tcp: true}}",
+        "{ready: {tcp: false}}",
+        "{ready: {path: /r, failures: 0}}",
+        "{ready: {path: /r, timeout: 0s}}",
+        "{ready: {path: /r, delay: 2h}}",
+        "{live: {period: 3s}}",
+        "{live: {path: /l, successes: 2}}",
+    ] {
+        let text = format!("api: kip/v1\nfunctions: {{f: {{run: serve, probes: {wrong}}}}}");
+        assert!(read_in(Path::new("/"), &text).is_err(), "{wrong}");
+    }
+}
+
+#[test]
 fn devices_watchdog_rotation_and_the_live_probe_are_read() {
     let spec = one("resources: {gpu: {memory: 6GiB, type: L4}}, probes: {live: /alive}, watchdog: {stall: 60s}, \
                     rotation: {max_age: 24h, max_memory: 6GiB}");
@@ -199,6 +230,7 @@ fn devices_watchdog_rotation_and_the_live_probe_are_read() {
     };
     assert_eq!(spec.resources.gpu, Some(gpu));
     assert_eq!(spec.live, Some(LiveProbe { path: "/alive".to_owned() }));
+    assert_eq!(spec.probes, Default::default());
     assert_eq!(spec.watchdog.stall, Some(Millis::from_secs(60)));
     let rotation = Rotation { max_age: Some(Millis::from_secs(86_400)), max_memory: Some(Bytes(6 << 30)) };
     assert_eq!(spec.rotation, rotation);

@@ -70,7 +70,7 @@ spec:
             "K_REVISION": "gpu-share-v1",
         },
         "resources": { "cpu": "500m", "memory": "1610612736B", "gpu": { "memory": "3GiB" } },
-        "probes": { "ready": "/ready", "live": "/" },
+        "probes": { "ready": { "path": "/ready", "period": "3s" }, "live": "/" },
         "timeouts": { "startup": "120s", "first_byte": "12s" },
         "instances": { "concurrency": 2 },
         "scaling": { "mode": "kpa", "annotations": { "window": "40s", "maxScale": "3" } },
@@ -81,7 +81,6 @@ spec:
     let expected = [
         "metadata.namespace".to_owned(),
         of_container("name"),
-        of_container("readinessProbe.periodSeconds"),
         of_container("startupProbe.tcpSocket.port"),
         of_container("volumeMounts[0].mountPath"),
         of_container("volumeMounts[0].name"),

@@ -11,7 +11,7 @@ use rusqlite::{Connection, OptionalExtension, TransactionBehavior, params};
 use super::facade;
 use super::numbers::{id_of, signed};
 use crate::change::{Change, CommittedChange, Effect, Proposal, StoredRevision};
-use crate::facade::RevisionExtra;
+use crate::facade::{RevisionExtra, SettingChange, StoredSetting};
 use crate::ids::{FunctionId, Object, Seq};
 use crate::keys;
 use crate::secrets;
@@ -113,6 +113,15 @@ fn objects(change: &Change) -> String {
         }
         Change::RemoveSetting { function, qualifier, kind } => {
             Object::Setting(function.clone(), qualifier.clone(), kind.clone()).to_string()
+        }
+        Change::Together { main, settings } => {
+            let of = |setting: &SettingChange| match setting {
+                SettingChange::Put(StoredSetting { function, qualifier, kind, .. })
+                | SettingChange::Remove { function, qualifier, kind } => {
+                    Object::Setting(function.clone(), qualifier.clone(), kind.clone()).to_string()
+                }
+            };
+            std::iter::once(objects(main)).chain(settings.iter().map(of)).collect::<Vec<_>>().join(" ")
         }
         Change::PutResource(resource) => Object::Resource(resource.kind.clone(), resource.name.clone()).to_string(),
         Change::RemoveResource { kind, name } => Object::Resource(kind.clone(), name.clone()).to_string(),
@@ -221,6 +230,19 @@ fn apply(c: &Connection, seq: Seq, at: i64, change: &Change) -> Result<Effect> {
         Change::PutSetting(setting) => facade::put_setting(c, seq, setting).map(done),
         Change::RemoveSetting { function, qualifier, kind } => {
             facade::remove_setting(c, function, qualifier, kind).map(done)
+        }
+        Change::Together { main, settings } => {
+            let effect = apply(c, seq, at, main)?;
+            let mut changed = false;
+            for setting in settings {
+                changed |= match setting {
+                    SettingChange::Put(setting) => facade::put_setting(c, seq, setting)?,
+                    SettingChange::Remove { function, qualifier, kind } => {
+                        facade::remove_setting(c, function, qualifier, kind)?
+                    }
+                };
+            }
+            Ok(if effect == Effect::Nothing { done(changed) } else { effect })
         }
         Change::PutResource(resource) => facade::put_resource(c, seq, resource).map(|()| Effect::Done),
         Change::RemoveResource { kind, name } => facade::remove_resource(c, kind, name).map(done),

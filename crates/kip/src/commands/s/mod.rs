@@ -37,11 +37,23 @@ pub(crate) async fn run(connection: &Connection, words: &[String], output: Outpu
         }
         "local" => local(connection, &line, output).await,
         "layer" => layers(&Client::find(connection)?, &line, output).await,
-        other => Err(Problem::new(code::COMMAND_INPUT, format!("`s {other}` is not carried out here"))
-            .hint(format!("known are {KNOWN}; `kip --help` lists the rest"))
-            .into()),
+        other => {
+            let twin = TWINS.iter().find(|(name, _)| *name == other).map(|(_, twin)| (*twin).to_owned());
+            let hint = twin.unwrap_or_else(|| format!("known are {KNOWN}; `kip --help` lists the rest"));
+            Err(Problem::new(code::COMMAND_INPUT, format!("`s {other}` is not carried out here")).hint(hint).into())
+        }
     }
 }
+
+/// Commands of the tool that are not carried out, with what to run in their place.
+const TWINS: [(&str, &str); 6] = [
+    ("build", "`kip install` installs dependencies into the project; images are built with docker or podman"),
+    ("list", "`kip ls` lists the functions of the server"),
+    ("sync", "`kip inspect FUNCTION` shows the declaration of a function; GetFunctionCode of the API gives its code"),
+    ("session", "`kip exec FUNCTION` opens a shell in an instance; sessions of the vendor are not kept here"),
+    ("model", "`kip model pull` downloads a model, and `kip up hf:ORG/MODEL` serves it"),
+    ("config", "`kip key create NAME --access-key` makes a pair; `s config add` stores it for the vendor's tool"),
+];
 
 /// The file that a line means: that of `-t`, or one in this folder.
 fn file_of(line: &CommandLine) -> anyhow::Result<PathBuf> {
@@ -74,9 +86,15 @@ async fn layers(client: &Client, line: &CommandLine, output: Output) -> anyhow::
             layer::publish(client, needed("layer-name")?, Path::new(needed("code")?), about, output).await
         }
         "remove" => layer::remove(client, needed("layer-name")?, version()?, output).await,
-        other => Err(Problem::new(code::COMMAND_INPUT, format!("`s layer {other}` is not carried out here"))
-            .hint("known are list, versions, info, publish, remove")
-            .into()),
+        other => {
+            let hint = match other {
+                "download" => "GetLayerVersion of the API gives the address of its archive: docs/fc-api.md",
+                "acl" => "every function of this server may name a layer; PutLayerACL of the API stores what is said",
+                _ => "known are list, versions, info, publish, remove",
+            };
+            let said = format!("`s layer {other}` is not carried out here");
+            Err(Problem::new(code::COMMAND_INPUT, said).hint(hint).into())
+        }
     }
 }
 
