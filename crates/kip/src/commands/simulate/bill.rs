@@ -28,14 +28,12 @@ impl Tariff {
             None => PriceBook::function_compute(),
         };
         let resources = options.resources.as_deref().map(policies::resources).transpose()?;
-        if let Some((resources, kind)) = resources.as_ref().and_then(|it| Some((it, it.gpu.as_ref()?.kind.as_deref())))
-        {
-            if bill(&book, resources, true, &usage(0, &BTreeMap::new())).unpriced.is_some() {
-                let message = format!("{} has no price for a device of type {}", book.name, kind.unwrap_or("any"));
-                return Err(Problem::new(code::COMMAND_INPUT, message)
-                    .hint("`kip cost book` prints a price book to change: --prices FILE")
-                    .into());
-            }
+        let unpriced = |it: &Resources| bill(&book, it, true, &usage(0, &BTreeMap::new())).unpriced;
+        if let Some(kind) = resources.as_ref().and_then(unpriced) {
+            let message = format!("{} has no price for a device of type {kind}", book.name);
+            return Err(Problem::new(code::COMMAND_INPUT, message)
+                .hint("`kip cost book` prints a price book to change: --prices FILE")
+                .into());
         }
         let watts = options.watts.as_deref().map(watts).transpose()?;
         Ok(Self { prices: resources.map(|resources| (book, resources)), watts })

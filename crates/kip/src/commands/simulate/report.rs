@@ -253,16 +253,15 @@ pub(super) fn shown(report: &Report) -> String {
             ]
         })
         .collect();
-    let billed = |row: &Row| row.billed.clone();
-    let watts = |row: &Row| row.watts.map(|watts| format!("{watts:.0}"));
-    let further: [(&str, &dyn Fn(&Row) -> Option<String>); 2] = [("#BILLED", &billed), ("#WATTS", &watts)];
-    for (name, value) in further {
+    let mut further = |name: &'static str, value: fn(&Row) -> Option<String>| {
         if report.policies.iter().any(|row| value(row).is_some()) {
             header.push(name);
             let values = report.policies.iter().map(|row| value(row).unwrap_or_else(|| "-".to_owned()));
             rows.iter_mut().zip(values).for_each(|(row, value)| row.push(value));
         }
-    }
+    };
+    further("#BILLED", |row| row.billed.clone());
+    further("#WATTS", |row| row.watts.map(|watts| format!("{watts:.0}")));
     text.push_str(&table(&header, &rows));
     if let Some(currency) = &report.currency {
         text.push_str(&format!("billed in {currency}\n"));
