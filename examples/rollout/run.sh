@@ -42,4 +42,6 @@ curl -s "http://$GATEWAY/f/greeter@prod/"
 rm -f "$going"
 wait
 echo "== the reasons"
-"$KIP" why greeter | grep rollout
+# They are written down once a second.
+sleep 2
+"$KIP" why greeter --limit 500 | grep rollout
