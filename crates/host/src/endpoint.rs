@@ -10,6 +10,7 @@ use std::str::FromStr;
 use std::sync::Arc;
 use std::task::{Context, Poll};
 
+use rustix::fs::{FileType, Mode, OFlags};
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::net::{TcpStream, UnixStream};
 
@@ -80,7 +81,15 @@ impl Endpoint {
                 stream.set_nodelay(true)?;
                 Ok(Connection::Tcp(stream))
             }
-            Self::Unix(path) => UnixStream::connect(path).await.map(Connection::Unix),
+            Self::Unix(path) => {
+                // The folder is the instance's: a link in the place of its socket would lead to any socket that this server may reach.
+                let socket =
+                    rustix::fs::open(path.as_ref(), OFlags::PATH | OFlags::NOFOLLOW | OFlags::CLOEXEC, Mode::empty())?;
+                if FileType::from_raw_mode(rustix::fs::fstat(&socket)?.st_mode) != FileType::Socket {
+                    return Err(io::Error::new(io::ErrorKind::ConnectionRefused, "what is there is no socket"));
+                }
+                UnixStream::connect(format!("/proc/self/fd/{}", socket.as_raw_fd())).await.map(Connection::Unix)
+            }
             #[cfg(feature = "paused-time")]
             Self::Memory(dialer) => dialer.dial().map(Connection::Memory),
         }
@@ -170,5 +179,17 @@ mod tests {
         }
         assert_eq!("unix:/a".parse::<Endpoint>().unwrap().authority(), "localhost");
         assert!("localhost".parse::<Endpoint>().is_err());
+    }
+
+    #[tokio::test]
+    async fn a_link_is_no_socket() {
+        let folder = tempfile::tempdir().unwrap();
+        let (socket, link) = (folder.path().join("socket"), folder.path().join("link"));
+        let _listener = tokio::net::UnixListener::bind(&socket).unwrap();
+        std::os::unix::fs::symlink(&socket, &link).unwrap();
+        let connect = |path: &Path| Endpoint::Unix(path.into());
+        assert!(connect(&socket).connect().await.is_ok());
+        assert_eq!(connect(&link).connect().await.unwrap_err().kind(), io::ErrorKind::ConnectionRefused);
+        assert_eq!(connect(&folder.path().join("none")).connect().await.unwrap_err().kind(), io::ErrorKind::NotFound);
     }
 }

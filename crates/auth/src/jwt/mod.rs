@@ -100,11 +100,14 @@ impl TokenPolicy {
         Ok(self.passed(&claims))
     }
 
+    /// Whether a token is asked for at a path.
     fn covers(&self, path: &str) -> bool {
         let Some((kind, paths)) = &self.paths else { return true };
+        // The program may read another spelling as the path that it is not listed under.
+        let Some(path) = plain(path) else { return true };
         let listed = paths.iter().any(|known| match known.strip_suffix('*') {
             Some(beginning) => path.starts_with(beginning),
-            None => path == known,
+            None => path == *known,
         });
         match kind {
             settings::ListKind::Unchecked => !listed,
@@ -203,6 +206,29 @@ impl TokenPolicies {
             None => drop(all.remove(owner)),
         }
     }
+}
+
+/// A path without escapes; nothing where programs may read it in different ways.
+fn plain(path: &str) -> Option<String> {
+    let mut bytes = Vec::with_capacity(path.len());
+    let mut rest = path.bytes();
+    while let Some(byte) = rest.next() {
+        bytes.push(match byte {
+            b'%' => {
+                let digit = |byte: Option<u8>| char::from(byte?).to_digit(16);
+                let code = digit(rest.next())? * 16 + digit(rest.next())?;
+                let decoded = u8::try_from(code).ok()?;
+                if matches!(decoded, b'/' | b'%') || decoded.is_ascii_control() {
+                    return None;
+                }
+                decoded
+            }
+            byte => byte,
+        });
+    }
+    let path = String::from_utf8(bytes).ok()?;
+    let odd = |part: &str| matches!(part, "." | "..") || part.contains(['\\', ';']);
+    (!path.contains("//") && !path.split('/').any(odd)).then_some(path)
 }
 
 #[cfg(test)]

@@ -267,3 +267,20 @@ async fn a_set_at_an_address_is_brought_and_redirects_stay_on_their_host() {
         served.join().unwrap();
     }
 }
+
+#[test]
+fn a_path_that_programs_may_read_otherwise_needs_a_token() {
+    let jwk = Signer::ed().jwk;
+    let list = |kind: &str, path: &str| policy(json!({"jwks": {"keys": [jwk]}, kind: [path]}));
+    let (open, closed) = (list("whitelist", "/public/*"), list("blacklist", "/admin/*"));
+    let without = |policy: &TokenPolicy, path: &str| !policy.covers(path);
+    assert!(without(&open, "/public/a%20b") && without(&closed, "/x/admin"));
+    for path in ["/public/../admin", "/public/%2e%2e/admin", "/public/..%2fadmin", "/public//x", "/public/%2"] {
+        assert!(!without(&open, path), "{path}");
+    }
+    for path in
+        ["/%61dmin/x", "//admin/x", "/./admin/x", "/x/../admin/x", "/x/%2e%2e/admin/x", "/admin%2fx", "/admin/x"]
+    {
+        assert!(!without(&closed, path), "{path}");
+    }
+}

@@ -69,9 +69,9 @@ fn policy(text: &str) -> anyhow::Result<(String, Policy)> {
     let mut function = Map::new();
     function.insert("run".to_owned(), json!(["simulated"]));
     function.insert("instances".to_owned(), json!({ "max": 1_000 }));
-    if ["auto", "kpa", "fc"].contains(&name) {
+    if ["auto", "kpa", "fc", "fixed"].contains(&name) {
         function.insert("scaling".to_owned(), json!({ "mode": name }));
-    } else if name != "fixed" && settings.is_none() {
+    } else if settings.is_none() || name.is_empty() {
         let problem = Problem::new(code::COMMAND_INPUT, format!("there is no policy `{name}`"));
         return Err(problem
             .hint("auto, fixed, fc, kpa, peak, oracle, or NAME={…} with keys of a function of kip.yaml")
@@ -148,6 +148,7 @@ mod tests {
     #[test]
     fn policies_are_names_or_settings() {
         assert!(matches!(policy("auto").unwrap().1.scaling, Scaling::Auto(_)));
+        assert!(matches!(policy("fixed").unwrap().1.scaling, Scaling::Fixed) && policy("={}").is_err());
         let (name, frozen) = policy("frozen={idle: {pause: 3s, stop: 10m}, instances: {max: 5}}").unwrap();
         assert_eq!((name.as_str(), frozen.max), ("frozen", 5));
         assert_eq!((frozen.idle.pause, frozen.idle.stop), (Some(Millis(3_000)), Some(Millis(600_000))));
